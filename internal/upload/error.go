@@ -1,0 +1,85 @@
+package upload
+
+import "strconv"
+
+// Code is a stable name for what went wrong; clients branch on it.
+type Code string
+
+const (
+	// What a client can mend.
+	NotFound            Code = "not_found"
+	Unauthorized        Code = "unauthorized"
+	Forbidden           Code = "forbidden"
+	InvalidRequest      Code = "invalid_request"
+	NoFile              Code = "no_file"
+	SeveralFiles        Code = "several_files"
+	EmptyFile           Code = "empty_file"
+	InvalidFileName     Code = "invalid_file_name"
+	InvalidMetadata     Code = "invalid_metadata"
+	UnknownProvider     Code = "unknown_provider"
+	UnknownResourceType Code = "unknown_resource_type"
+	UnsupportedMedia    Code = "unsupported_media_type"
+	LengthMismatch      Code = "length_mismatch"
+	DigestMismatch      Code = "digest_mismatch"
+	CutBody             Code = "cut_body"
+	SlowBody            Code = "slow_body"
+	TooLarge            Code = "too_large"
+	TooLargeForProvider Code = "too_large_for_provider"
+	FieldsTooLarge      Code = "fields_too_large"
+	HeadersTooLarge     Code = "headers_too_large"
+	MethodNotAllowed    Code = "method_not_allowed"
+	NotFailed           Code = "not_failed"
+	NotReady            Code = "not_ready"
+	BytesGone           Code = "bytes_gone"
+
+	// What passes, or what the operator mends.
+	NoRoom       Code = "no_room"
+	Unavailable  Code = "unavailable"
+	Draining     Code = "draining"
+	Internal     Code = "internal"
+	TooManyWaits Code = "too_many_requests"
+
+	// What became of a push.
+	ProviderUnavailable Code = "provider_unavailable"
+	ProviderThrottled   Code = "provider_throttled"
+	ProviderRejected    Code = "provider_rejected"
+	ProviderAccount     Code = "provider_account"
+	ProviderMissing     Code = "provider_not_configured"
+	SessionLost         Code = "session_lost"
+	IntegrityMismatch   Code = "integrity_mismatch"
+	WorkerLost          Code = "worker_lost"
+	StagingUnreachable  Code = "staging_unreachable"
+	StagingCorrupted    Code = "staging_corrupted"
+	DeadlineExceeded    Code = "delivery_deadline_exceeded"
+)
+
+// Who can mend an error.
+const (
+	ByYou      = "you"      // the owner, by sending something else
+	ByProvider = "provider" // nobody here; it passes
+	ByOperator = "operator" // whoever runs this service
+)
+
+// Error is what the owner of an upload is told when something went wrong. Message is a sentence
+// that a person can act on; it holds no path, no SQL, no key and no signed URL.
+type Error struct {
+	Code      Code   `json:"code"`
+	Message   string `json:"message"`
+	Retryable bool   `json:"retryable"`
+	FixableBy string `json:"fixable_by,omitempty"`
+
+	UploadID ID    `json:"-"` // where there is one
+	Cause    error `json:"-"` // for the log
+}
+
+func (e *Error) Error() string {
+	s := string(e.Code) + ": " + e.Message
+	if e.Cause != nil {
+		s += ": " + e.Cause.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+func quote(s string) string { return strconv.Quote(s) }
