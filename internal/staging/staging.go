@@ -1,0 +1,49 @@
+// Package staging keeps an upload's bytes until its provider has confirmed them.
+package staging
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"slipway/internal/upload"
+)
+
+var (
+	// ErrNoRoom means that the bytes do not fit. What was written before is kept.
+	ErrNoRoom = errors.New("no room in staging")
+	// ErrMissing means that the store is reachable and has no such bytes.
+	ErrMissing = errors.New("not in staging")
+	// ErrForeign means that the store belongs to another installation.
+	ErrForeign = errors.New("staging belongs to another installation")
+)
+
+// Store keeps bytes by upload. A Store is safe for concurrent use by several processes, as long as
+// one upload has one writer at a time.
+type Store interface {
+	// Append reads r to its end into id's bytes from offset on and makes them durable, the entry in
+	// its directory included, before it returns. n bytes were read from r and are durable also when
+	// err is not nil; sum is their crc32c. offset is at most the number of bytes that are there:
+	// what was beyond it is cut off first. An error of r is returned as it is.
+	Append(ctx context.Context, id upload.ID, offset int64, r io.Reader) (n int64, sum uint32, err error)
+
+	// Open gives access to id's bytes, or ErrMissing.
+	Open(ctx context.Context, id upload.ID) (Reader, error)
+
+	// Remove lets id's bytes go; it is no error that there are none.
+	Remove(ctx context.Context, id upload.ID) error
+
+	// Free is how many bytes there is room for, after the reserve.
+	Free(ctx context.Context) (int64, error)
+
+	// Claim makes the store installation's own, or fails with ErrForeign when it is another's.
+	// A store without an owner is taken.
+	Claim(ctx context.Context, installation string) error
+}
+
+// Reader reads staged bytes at any offset, from several goroutines at once.
+type Reader interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
