@@ -1,0 +1,253 @@
+// Package ingest takes bytes in: it admits, checks and stages a file, and makes its upload and its
+// job in one transaction.
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gabriel-vasile/mimetype"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"slipway/internal/postgres"
+	"slipway/internal/staging"
+	"slipway/internal/upload"
+)
+
+// Ingest is the way in. Its fields are set before its first use.
+type Ingest struct {
+	Pool    *pgxpool.Pool
+	Queue   *postgres.Queue
+	Staging staging.Store
+	Log     *slog.Logger
+
+	Providers       []string // that may be asked for
+	DefaultProvider string
+	MaxBytes        int64 // in one file
+	MaxAttempts     int
+	DeliverWithin   time.Duration
+
+	limits limits
+}
+
+// Request is what is said about a file, by its owner and before or after its bytes.
+type Request struct {
+	User         string
+	Provider     string // "": the default
+	ResourceType string // "" or "auto": decided by the content
+	FileName     string // "": made up from the type
+	ContentType  string // as declared; believed unless it says nothing
+	Tags         []string
+	Metadata     map[string]string
+	Length       int64 // bytes as declared; -1 when unknown
+}
+
+// Staged is a file whose bytes are durable and whose row is not written yet.
+type Staged struct {
+	ID     upload.ID
+	Size   int64
+	CRC32C uint32
+	Type   string // by the content
+}
+
+// Admit refuses what can be refused before the bytes come. It leaves no trace.
+func (in *Ingest) Admit(ctx context.Context, r Request) error {
+	_, err := in.check(ctx, r, Staged{Size: r.Length})
+	if err != nil {
+		return err
+	}
+	if r.Length == 0 {
+		return &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+	}
+	free, err := in.Staging.Free(ctx)
+	if err != nil {
+		return fmt.Errorf("free room in staging: %w", err)
+	}
+	if free <= 0 || r.Length > free {
+		return errNoRoom
+	}
+	return nil
+}
+
+var errNoRoom = &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: upload.ByOperator,
+	Message: "There is no room for the file at the moment. Try again later."}
+
+// sniffed is how much of a file tells its type.
+const sniffed = 3072
+
+// Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own.
+// After an error nothing is left.
+func (in *Ingest) Receive(ctx context.Context, body io.Reader) (Staged, error) {
+	s := Staged{ID: upload.NewID()}
+	head := make([]byte, sniffed)
+	n, err := io.ReadFull(body, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return s, err
+	}
+	if n == 0 {
+		return s, &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+	}
+	s.Type = mimetype.Detect(head[:n]).String()
+	whole := io.Reader(bytes.NewReader(head[:n]))
+	if err == nil {
+		whole = io.MultiReader(whole, body)
+	}
+	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, whole)
+	if err != nil {
+		in.Discard(s)
+		if errors.Is(err, staging.ErrNoRoom) {
+			return s, errNoRoom
+		}
+		return s, err
+	}
+	return s, nil
+}
+
+// Discard lets the bytes of a file go that was staged and not accepted.
+func (in *Ingest) Discard(s Staged) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := in.Staging.Remove(ctx, s.ID); err != nil {
+		in.Log.Error("remove a file that was not accepted", "upload_id", s.ID, "error", err)
+	}
+}
+
+// Accept makes a staged file an upload: its row, its first event and its job in one transaction. An
+// error means that there is no upload and that the bytes are gone, except when the database was
+// lost during the commit: then the error is Unavailable and names the id, nothing is removed, and
+// the upload is there or is not.
+func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Upload, error) {
+	u, err := in.check(ctx, r, s)
+	if err != nil {
+		in.Discard(s)
+		return u, err
+	}
+	claims := postgres.Claims{Subject: u.UserID}
+	err = postgres.Once(ctx,
+		func(ctx context.Context) error {
+			return postgres.AsUser(ctx, in.Pool, claims, func(tx pgx.Tx) error {
+				var err error
+				if u.JobID, err = postgres.InsertPush(ctx, tx, in.Queue, u); err != nil {
+					return err
+				}
+				return postgres.InsertStaged(ctx, tx, u, in.DeliverWithin)
+			})
+		},
+		func(ctx context.Context) (bool, error) { return postgres.UploadExists(ctx, in.Pool, u.ID) },
+	)
+	switch {
+	case errors.Is(err, postgres.ErrOutcomeUnknown):
+		return u, &upload.Error{Code: upload.Unavailable, Retryable: true, UploadID: u.ID, Cause: err,
+			Message: "The database was lost while the upload was being recorded. Ask for the upload by its id before sending it again."}
+	case err != nil:
+		in.Discard(s)
+		return u, unavailable(err)
+	}
+	u.Status, u.Version, u.Progress = upload.Queued, 1, 0.5
+	u.Received = u.Size
+	u.CreatedAt = time.Now()
+	u.StagedAt = &u.CreatedAt
+	return u, nil
+}
+
+// Retry sends a failed upload on its way again.
+func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID) (upload.Upload, error) {
+	var u upload.Upload
+	err := postgres.AsUser(ctx, in.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
+		var err error
+		if u, err = postgres.GetUpload(ctx, tx, user, id); err != nil {
+			return err
+		}
+		switch {
+		case u.Status != upload.Failed:
+			return &upload.Error{Code: upload.NotFailed, UploadID: id,
+				Message: fmt.Sprintf("Only a failed upload can be retried; this one is %s.", u.Status)}
+		case u.Unstaged != nil:
+			return errBytesGone(id)
+		}
+		job, err := postgres.InsertPush(ctx, tx, in.Queue, u)
+		if err != nil {
+			return err
+		}
+		u, err = postgres.Requeue(ctx, tx, user, id, job, in.DeliverWithin)
+		if errors.Is(err, postgres.ErrNoUpload) { // the sweep or another retry was quicker
+			return &upload.Error{Code: upload.NotFailed, UploadID: id, Message: "The upload has just changed; look at its status."}
+		}
+		return err
+	})
+	if errors.Is(err, postgres.ErrNoUpload) {
+		return u, &upload.Error{Code: upload.NotFound, Message: "There is no upload with this id."}
+	}
+	return u, unavailable(err)
+}
+
+func errBytesGone(id upload.ID) error {
+	return &upload.Error{Code: upload.BytesGone, UploadID: id,
+		Message: "The file is not kept any more, so it cannot be retried. Upload it again."}
+}
+
+// unavailable is what a caller is told of a database that cannot be reached; other errors stay.
+func unavailable(err error) error {
+	if err != nil && postgres.Unreachable(err) {
+		return &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: err,
+			Message: "The service cannot reach its database at the moment. Nothing was recorded; try again."}
+	}
+	return err
+}
+
+// check makes an upload of what is known of it, or says what is wrong. A size below 0 is not known yet.
+func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload, error) {
+	u := upload.Upload{
+		ID: s.ID, UserID: r.User, Provider: r.Provider, FileName: r.FileName, Size: s.Size, CRC32C: s.CRC32C,
+		Tags: r.Tags, Metadata: r.Metadata, MaxAttempts: in.MaxAttempts,
+	}
+	if u.Provider == "" {
+		u.Provider = in.DefaultProvider
+	}
+	if !slices.Contains(in.Providers, u.Provider) {
+		return u, &upload.Error{Code: upload.UnknownProvider,
+			Message: fmt.Sprintf("Provider %q is not configured here; use %s.", u.Provider, strings.Join(in.Providers, " or "))}
+	}
+	asked, err := upload.ParseResourceType(r.ResourceType)
+	if err != nil {
+		return u, err
+	}
+	u.ContentType = contentType(r.ContentType, s.Type)
+	if u.FileName == "" {
+		u.FileName = "file" + mimetypeExtension(u.ContentType)
+	}
+	if err := checkName(u.FileName); err != nil {
+		return u, err
+	}
+	if u.Tags, err = checkTags(u.Tags); err != nil {
+		return u, err
+	}
+	if err := checkMetadata(u.Metadata); err != nil {
+		return u, err
+	}
+	if u.ResourceType = asked; asked == "" {
+		u.ResourceType = resourceType(s.Type)
+	}
+	if in.MaxBytes > 0 && s.Size > in.MaxBytes {
+		return u, &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou,
+			Message: fmt.Sprintf("The file has %s; at most %s are accepted here.", size(s.Size), size(in.MaxBytes))}
+	}
+	typeKnown := asked != "" || s.Type != ""
+	limit, err := in.limits.of(ctx, in.Pool, u.Provider, u.ResourceType, typeKnown)
+	if err != nil {
+		return u, unavailable(err)
+	}
+	if limit > 0 && s.Size > limit {
+		return u, &upload.Error{Code: upload.TooLargeForProvider, FixableBy: upload.ByYou,
+			Message: fmt.Sprintf("The file has %s; the %s account takes at most %s in a file of this type.", size(s.Size), u.Provider, size(limit))}
+	}
+	return u, nil
+}

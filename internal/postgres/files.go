@@ -1,0 +1,129 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"slipway/internal/upload"
+)
+
+// File is a row of a guide table: a completed asset, from before Slipway too.
+type File struct {
+	Provider     string
+	Row          int64
+	UploadID     *upload.ID
+	AssetID      string
+	URL          string
+	ResourceType upload.ResourceType
+	FileName     *string
+	ContentType  *string
+	Size         *int64
+	Version      *int64
+	Format       *string
+	Width        *int
+	Height       *int
+	Tags         []string
+	UploadedAt   *time.Time
+}
+
+// FileKey is the place of a file in the order of a list: newest first, then by provider and row.
+type FileKey struct {
+	UploadedAt *time.Time // nil: a row without a time stamp, which comes last
+	Provider   string
+	Row        int64
+}
+
+// fileColumns make rows of both tables alike. The sort column has no NULLs: a row may lack its time stamp.
+const uploadcareFiles = `
+	SELECT 'uploadcare' AS provider, id::bigint AS row, upload_id, file_id AS asset_id, file_url AS url,
+	       CASE WHEN content_type LIKE 'image/%' OR content_type = 'application/pdf' THEN 'image'
+	            WHEN content_type LIKE 'video/%' OR content_type LIKE 'audio/%' THEN 'video'
+	            WHEN content_type IS NULL THEN '' ELSE 'raw' END AS resource_type,
+	       file_name, content_type, size, NULL::bigint AS version, NULL::text AS format, NULL::integer AS width, NULL::integer AS height,
+	       NULL::text[] AS tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
+	FROM public.uploadcare_files
+	WHERE user_id = @user`
+
+const cloudinaryFiles = `
+	SELECT 'cloudinary' AS provider, id::bigint AS row, upload_id, public_id AS asset_id, media_url AS url, resource_type,
+	       file_name, content_type, size, version, format, width, height, tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
+	FROM public.cloudinary_files
+	WHERE user_id = @user`
+
+const fileColumns = `provider, row, upload_id, asset_id, url, resource_type, file_name, content_type, size, version, format, width, height, tags, upload_timestamp`
+
+// ListFiles returns a user's files, newest first, after a key.
+func ListFiles(ctx context.Context, db DB, user, provider string, after *FileKey, limit int) ([]File, error) {
+	a := args{"user": user, "limit": limit}
+	if after != nil {
+		at := pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+		if after.UploadedAt != nil {
+			at = pgtype.Timestamptz{Time: *after.UploadedAt, Valid: true}
+		}
+		a["at"], a["row"] = at, after.Row
+	}
+	var parts []string
+	for _, t := range []struct{ name, sql string }{{"uploadcare", uploadcareFiles}, {"cloudinary", cloudinaryFiles}} {
+		if provider != "" && provider != t.name {
+			continue
+		}
+		one := t.sql
+		if after != nil {
+			one += ` AND ` + olderThan(t.name, after.Provider)
+		}
+		parts = append(parts, `(`+one+` ORDER BY coalesce(upload_timestamp, '-infinity') DESC, id DESC LIMIT @limit)`)
+	}
+	sql := `SELECT ` + fileColumns + ` FROM (` + parts[0]
+	for _, p := range parts[1:] {
+		sql += ` UNION ALL ` + p
+	}
+	sql += `) f ORDER BY at DESC, provider DESC, row DESC LIMIT @limit`
+	rows, err := db.Query(ctx, sql, a)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[File])
+}
+
+// olderThan is the keyset condition within one table, for a key of either table.
+func olderThan(table, key string) string {
+	const at = `coalesce(upload_timestamp, '-infinity')`
+	switch {
+	case table == key:
+		return `(` + at + `, id) < (@at, @row)`
+	case table < key:
+		return at + ` <= @at`
+	}
+	return at + ` < @at`
+}
+
+// GetFile returns a user's file by the upload that made it, or ErrNoUpload.
+func GetFile(ctx context.Context, db DB, user string, id upload.ID) (File, error) {
+	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+
+		uploadcareFiles+` AND upload_id = @id UNION ALL `+cloudinaryFiles+` AND upload_id = @id) f`, args{"user": user, "id": id})
+}
+
+// GetFileRow returns a user's file by its row in a guide table, or ErrNoUpload.
+func GetFileRow(ctx context.Context, db DB, user, provider string, row int64) (File, error) {
+	from := uploadcareFiles
+	if provider == "cloudinary" {
+		from = cloudinaryFiles
+	}
+	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+from+` AND id = @row) f`, args{"user": user, "row": row})
+}
+
+func oneFile(ctx context.Context, db DB, sql string, a args) (File, error) {
+	rows, err := db.Query(ctx, sql, a)
+	if err != nil {
+		return File{}, err
+	}
+	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, ErrNoUpload
+	}
+	return f, err
+}

@@ -1,0 +1,276 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"slipway/internal/upload"
+)
+
+// Queue inserts jobs.
+type Queue = river.Client[pgx.Tx]
+
+// Priorities of a push: River works 1 first.
+const (
+	priorityResume = 1 // a push that has begun
+	priorityNew    = 2
+)
+
+// NewQueue returns a client that only inserts. Its cooldown is the shortest there is, for River
+// announces at most one insert per queue within it: with the default, a job that follows another, or
+// a rolled-back one, closely would wait for the worker's next poll.
+func NewQueue(pool *pgxpool.Pool, n Names) (*Queue, error) {
+	return river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema:        n.Schema,
+		FetchCooldown: time.Millisecond,
+		Logger:        slog.New(slog.DiscardHandler),
+	})
+}
+
+// pushMaxAttempts is never reached: how often a push is tried is counted on the upload.
+const pushMaxAttempts = 1000
+
+// InsertPush inserts the job that pushes an upload and returns its id, which is to be written on the
+// upload in the same transaction.
+func InsertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) (int64, error) {
+	return insertPush(ctx, tx, q, u, priorityNew, nil)
+}
+
+func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, priority int, metadata []byte) (int64, error) {
+	res, err := q.InsertTx(ctx, tx, upload.PushArgs{UploadID: u.ID}, &river.InsertOpts{
+		Queue:       upload.Queue(u.Provider, u.Size),
+		Priority:    priority,
+		MaxAttempts: pushMaxAttempts,
+		Metadata:    metadata,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("insert the job: %w", err)
+	}
+	return res.Job.ID, nil
+}
+
+// Reaped is an upload that went from a dead worker to a new job.
+type Reaped struct {
+	ID        upload.ID
+	Job       int64
+	Takeovers int
+	Overdue   time.Duration
+}
+
+// maxTakeovers is how often workers may die over one upload, without progress between, before the
+// upload is given up as what kills them.
+const maxTakeovers = 5
+
+// Reap finds pushes whose worker is gone: the lease has run out, or a worker died between fetching
+// the job and taking the lease. The dead River row is retired and a new one inserted in the same
+// transaction, for a worker that wakes up can only finish the row that it knows. After a restart of
+// the database everybody has one ttl to report.
+func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged time.Duration) ([]Reaped, error) {
+	var reaped []Reaped
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		reaped = reaped[:0]
+		rows, err := tx.Query(ctx, `
+			SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, j.id AS job, j.attempt AS job_attempt,
+			       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
+			FROM slipway.uploads u
+			JOIN slipway.river_job j ON j.id = u.job_id
+			WHERE u.status IN ('queued', 'retrying', 'pushing')
+			  AND j.state = 'running'
+			  AND greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) < now()
+			  AND pg_postmaster_start_time() < now() - @ttl::interval
+			ORDER BY u.id
+			LIMIT 50
+			FOR UPDATE OF u, j SKIP LOCKED`, args{"ttl": ttl})
+		if err != nil {
+			return fmt.Errorf("look for dead workers: %w", err)
+		}
+		type dead struct {
+			ID         upload.ID
+			UserID     string
+			Provider   string
+			Size       int64
+			Takeovers  int
+			Attempt    int
+			Job        int64
+			JobAttempt int
+			Overdue    time.Duration
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[dead])
+		if err != nil {
+			return fmt.Errorf("look for dead workers: %w", err)
+		}
+		slices.SortStableFunc(found, func(a, b dead) int { return compare(a.UserID, b.UserID) })
+		for _, d := range found {
+			note, err := json.Marshal(rivertype.AttemptError{At: time.Now().UTC(), Attempt: d.JobAttempt, Error: "the worker is gone: its lease ran out"})
+			if err != nil {
+				return err
+			}
+			// The one place that writes to River's table: River has no way to retire a running row.
+			tag, err := tx.Exec(ctx, `
+				UPDATE slipway.river_job
+				SET state = 'discarded', finalized_at = now(), errors = array_append(errors, @note::jsonb)
+				WHERE id = @job AND state = 'running' AND attempt = @attempt`, args{"job": d.Job, "attempt": d.JobAttempt, "note": string(note)})
+			if err != nil {
+				return fmt.Errorf("retire job %d: %w", d.Job, err)
+			}
+			if tag.RowsAffected() == 0 {
+				continue
+			}
+			if d.Takeovers >= maxTakeovers {
+				if err := giveUp(ctx, tx, d.ID, d.UserID, keepStaged); err != nil {
+					return err
+				}
+				continue
+			}
+			job, err := insertPush(ctx, tx, q, upload.Upload{ID: d.ID, Provider: d.Provider, Size: d.Size}, priorityResume,
+				fmt.Appendf(nil, `{"takeover_of":%d}`, d.Job))
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `
+				UPDATE slipway.uploads
+				SET status = 'queued', job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
+				    attempt = greatest(attempt - 1, 0), takeovers = takeovers + 1, next_attempt_at = NULL, version = version + 1
+				WHERE id = @id`, args{"id": d.ID, "job": job})
+			if err != nil {
+				return fmt.Errorf("hand over %s: %w", d.ID, err)
+			}
+			err = WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: d.ID, Type: upload.WorkerReplaced, Status: upload.Queued, Attempt: d.Attempt,
+				Data: map[string]any{"takeovers": d.Takeovers + 1}})
+			if err != nil {
+				return err
+			}
+			reaped = append(reaped, Reaped{ID: d.ID, Job: job, Takeovers: d.Takeovers + 1, Overdue: d.Overdue})
+		}
+		return nil
+	})
+	return reaped, err
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, user string, keepStaged time.Duration) error {
+	e := upload.Error{Code: upload.WorkerLost, Retryable: true, FixableBy: upload.ByOperator,
+		Message: "Every worker that tried to deliver this file was lost. It can be retried once the operator has found out why."}
+	_, err := tx.Exec(ctx, `
+		UPDATE slipway.uploads
+		SET `+setError+`, status = 'failed', lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
+		    staged_until = now() + @keep, version = version + 1
+		WHERE id = @id`, errorArgs(e, args{"id": id, "keep": keepStaged}))
+	if err != nil {
+		return fmt.Errorf("give up %s: %w", id, err)
+	}
+	return WriteEvents(ctx, tx, user, upload.Event{UploadID: id, Type: upload.StatusChanged, Status: upload.Failed,
+		Data: map[string]any{"code": e.Code, "message": e.Message}})
+}
+
+// Adopt gives a job to uploads that wait for delivery and whose River row will never run: it ended,
+// or is not there any more. It repairs what no crash should have left.
+func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
+	n := 0
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT `+uploadColumns+`
+			FROM slipway.uploads u
+			WHERE u.status IN ('queued', 'retrying', 'pushing')
+			  AND (u.lease_until IS NULL OR u.lease_until < now())
+			  AND NOT EXISTS (
+			      SELECT FROM slipway.river_job j
+			      WHERE j.id = u.job_id AND j.state NOT IN ('completed', 'cancelled', 'discarded'))
+			ORDER BY u.id
+			LIMIT 50
+			FOR UPDATE OF u SKIP LOCKED`, args{})
+		if err != nil {
+			return err
+		}
+		found, err := pgx.CollectRows(rows, scanUpload)
+		if err != nil {
+			return err
+		}
+		for _, u := range found {
+			job, err := insertPush(ctx, tx, q, u, priorityResume, nil)
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `
+				UPDATE slipway.uploads
+				SET job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL
+				WHERE id = @id`, args{"id": u.ID, "job": job})
+			if err != nil {
+				return err
+			}
+		}
+		n = len(found)
+		return nil
+	})
+	return n, err
+}
+
+// Idle tells whether no upload waits for delivery.
+func Idle(ctx context.Context, db DB) (idle bool, err error) {
+	err = db.QueryRow(ctx, `
+		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying'))`, args{}).Scan(&idle)
+	return idle, err
+}
+
+// ToUnstage returns ended uploads whose time in staging is over.
+func ToUnstage(ctx context.Context, db DB, limit int) ([]upload.ID, error) {
+	rows, err := db.Query(ctx, `
+		SELECT id
+		FROM slipway.uploads
+		WHERE unstaged_at IS NULL AND staged_until < now() AND status IN ('completed', 'failed', 'canceled', 'expired')
+		ORDER BY staged_until
+		LIMIT @limit`, args{"limit": limit})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[upload.ID])
+}
+
+// Unstage writes down that an ended upload's bytes are leaving staging, and tells whether they may: a retry may
+// have come in between. It comes before the bytes are removed, so that nothing can be retried without them.
+func Unstage(ctx context.Context, db DB, id upload.ID) (bool, error) {
+	tag, err := db.Exec(ctx, `
+		UPDATE slipway.uploads
+		SET unstaged_at = now(), version = version + 1
+		WHERE id = @id AND unstaged_at IS NULL AND staged_until < now() AND status IN ('completed', 'failed', 'canceled', 'expired')`, args{"id": id})
+	if err != nil {
+		return false, fmt.Errorf("unstage %s: %w", id, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// ErrNotCompleted means that River's row did not follow ours.
+var ErrNotCompleted = errors.New("river's row is not running any more")
+
+// CompleteJob finishes River's row in the transaction that finishes the upload. River answers
+// without an error when the row is not running any more; that is ErrNotCompleted here.
+func CompleteJob(ctx context.Context, tx pgx.Tx, job *river.Job[upload.PushArgs]) error {
+	done, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+	if err != nil {
+		return fmt.Errorf("complete job %d: %w", job.ID, err)
+	}
+	if done.State != rivertype.JobStateCompleted {
+		return ErrNotCompleted
+	}
+	return nil
+}
