@@ -84,6 +84,24 @@ func (f *Files) Remove(blobs ...Blob) error {
 	return nil
 }
 
+// RemoveUnless frees the blobs whose names are not among those: what a killed process had
+// saved and not yet recorded.
+func (f *Files) RemoveUnless(named map[string]bool) error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return fmt.Errorf("look through files: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() || named[e.Name()] {
+			continue
+		}
+		if err := f.Remove(Blob{Name: e.Name()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // MD5 is the lower-hex MD5 of the blobs in a row. Several blobs are read for it.
 func (f *Files) MD5(blobs ...Blob) (string, error) {
 	if len(blobs) == 1 {

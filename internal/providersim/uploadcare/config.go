@@ -1,0 +1,87 @@
+package uploadcare
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"slipway/internal/providersim"
+)
+
+// Config are the project's settings and the service's moods. The zero value is a project
+// without limits, with auto-store off, on a good day.
+type Config struct {
+	SignedUploads bool  `json:"signed_uploads"` // signature and expire are demanded
+	Autostore     bool  `json:"autostore"`      // what store mode auto means; off also refuses mode 1
+	MaxFileSize   int64 `json:"max_file_size"`  // bytes, the project's limit; 0 is none
+
+	Account      string `json:"account"`       // "", or why uploads are refused: blocked, limits, unpaid
+	ThrottleNext int    `json:"throttle_next"` // API requests that are still to be answered 429
+	RetryAfter   int    `json:"retry_after"`   // seconds, told with each of them; 0 is 1
+
+	ReadyDelayMS  int64 `json:"ready_delay_ms"` // how long is_ready stays false, on the simulator's clock; negative is for ever
+	ExpiredIs404  bool  `json:"expired_is_404"` // REST forgets an expired file instead of showing it removed
+	OldVersions   bool  `json:"old_versions"`   // REST 0.5 and 0.6 are answered (as 0.7) instead of 406
+	ClockSkewSecs int64 `json:"clock_skew_s"`   // how far the service is ahead of its clients' Date and expire
+}
+
+func (c Config) check() error {
+	if c.Account != "" && accountErrors[c.Account] == nil {
+		return fmt.Errorf("account is not one of blocked, limits, unpaid: %q", c.Account)
+	}
+	if c.MaxFileSize < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 {
+		return fmt.Errorf("max_file_size, throttle_next and retry_after are not negative")
+	}
+	return nil
+}
+
+// Config is the present configuration.
+func (s *Sim) Config() Config {
+	s.configMu.Lock()
+	defer s.configMu.Unlock()
+	return s.config
+}
+
+// Configure changes the configuration by f, with no other change in between.
+func (s *Sim) Configure(f func(*Config)) error {
+	s.configMu.Lock()
+	defer s.configMu.Unlock()
+	c := s.config
+	f(&c)
+	if err := c.check(); err != nil {
+		return err
+	}
+	s.config = c
+	return nil
+}
+
+// throttle is the 429 that the next API request is due, or nil.
+func (s *Sim) throttle() *refusal {
+	s.configMu.Lock()
+	defer s.configMu.Unlock()
+	if s.config.ThrottleNext == 0 {
+		return nil
+	}
+	s.config.ThrottleNext--
+	return throttled(max(1, s.config.RetryAfter))
+}
+
+// clientTime is what a client's clock shows when it is right.
+func (s *Sim) clientTime() time.Time {
+	return time.Now().Add(time.Duration(s.Config().ClockSkewSecs) * time.Second)
+}
+
+// serveConfig shows the configuration on GET; POST changes the members it names.
+func (s *Sim) serveConfig(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		c := s.Config()
+		if !providersim.ReadControl(w, r, &c) {
+			return
+		}
+		if err := s.Configure(func(now *Config) { *now = c }); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	providersim.WriteControl(w, s.Config())
+}
