@@ -163,6 +163,9 @@ func (p *Provider) Check(ctx context.Context) error {
 	if err := p.line.refused("check", ping.Error); err != nil {
 		return err
 	}
+	if ping.Status != "ok" {
+		return unreadable("check", fmt.Errorf("the ping says %q", ping.Status))
+	}
 	if u := p.usage.Load(); u != nil && time.Since(u.at) < usageTTL {
 		return nil
 	}

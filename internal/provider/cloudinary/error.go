@@ -79,16 +79,20 @@ func fault(ctx context.Context, op string, err error) error {
 	if !errors.As(err, &sent) {
 		return unreadable(op, err)
 	}
-	return &provider.Error{Provider: Name, Op: op, Verdict: provider.Transient, Message: "Cloudinary did not answer.", Cause: sent.Err}
+	return &provider.Error{Provider: Name, Op: op, Verdict: provider.Transient, Message: "Cloudinary did not answer.", Cause: wire(sent.Err)}
 }
 
 // unreadable is the error for a success that says nothing we understand.
 func unreadable(op string, cause error) *provider.Error {
 	return &provider.Error{
 		Provider: Name, Op: op, Status: http.StatusOK, Verdict: provider.Transient,
-		Message: "Cloudinary's answer cannot be read.", Cause: cause,
+		Message: "Cloudinary's answer cannot be read.", Cause: wire(cause),
 	}
 }
+
+// wire keeps the text of an error from the connection and hides its kind: an answer that ended early
+// is not to be taken for a staged file that did.
+func wire(err error) error { return errors.New(err.Error()) }
 
 // refused is the error that the SDK leaves in the result of a call that succeeded for it.
 func (l *line) refused(op string, answer api.ErrorResp) error {

@@ -165,10 +165,7 @@ func (c chunk) lost(why string) *provider.Error {
 func (c chunk) judge(err error, whole bool) error {
 	var e *provider.Error
 	if !errors.As(err, &e) {
-		if !c.last() || !whole {
-			return err
-		}
-		e = &provider.Error{Provider: Name, Op: c.op(), Message: "The answer was not waited for.", Cause: err}
+		return err
 	}
 	switch {
 	case e.Verdict == provider.Transient && c.last() && whole:
