@@ -193,11 +193,13 @@ func (p *Provider) Complete(ctx context.Context, s provider.Session, src provide
 		"UPLOADCARE_PUB_KEY": {p.opts.PublicKey},
 		"uuid":               {s.ID},
 	}, &f)
-	if e, ok := errors.AsType[*provider.Error](err); ok && e.Code == alreadyUploaded {
-		err = nil
-	}
-	if err != nil {
+	e, _ := errors.AsType[*provider.Error](err)
+	switch {
+	case e != nil && e.Code == alreadyUploaded:
+	case err != nil:
 		return upload.Asset{}, unknown(err)
+	case f.UUID == s.ID && f.IsReady && f.Size == src.Size:
+		return *f.asset(), nil
 	}
 	a, err := p.whenReady(ctx, op, s.ID, src.Size)
 	if err != nil {

@@ -169,6 +169,11 @@ func errorObject(body []byte) (apiError, bool) {
 	return *answer.Error, true
 }
 
+func holdsError(body []byte) bool {
+	_, ok := errorObject(body)
+	return ok
+}
+
 // sentence is text without keys, or nothing when it is not one plain line without addresses.
 func sentence(text string, keys []string) string {
 	text = strings.TrimSpace(text)

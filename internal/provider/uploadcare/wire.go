@@ -45,9 +45,8 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = closeErr
 	}
 	sent.Wait()
-	_, failed := errorObject(body)
 	switch {
-	case resp.StatusCode/100 != 2, failed && from == uploadAPI:
+	case resp.StatusCode/100 != 2 || from == uploadAPI && holdsError(body):
 		return nil, refusal(from, resp, body, w.keys)
 	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", err)
