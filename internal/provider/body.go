@@ -5,11 +5,10 @@ import (
 	"encoding"
 	"fmt"
 	"hash"
-	"hash/crc32"
 	"io"
-)
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	"slipway/internal/crc32c"
+)
 
 // Body is one range of a staged file on its way out. It sums the bytes as they leave, so that what
 // was sent can be compared with what was staged and with what arrived. Each request, a replayed one
@@ -40,7 +39,7 @@ func (b *Body) WithMD5(carry []byte) (*Body, error) {
 
 func (b *Body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	b.crc = crc32.Update(b.crc, castagnoli, p[:n])
+	b.crc = crc32c.Update(b.crc, p[:n])
 	if b.md5 != nil {
 		b.md5.Write(p[:n])
 	}

@@ -1,0 +1,171 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"slipway/internal/postgres"
+	"slipway/internal/provider"
+	"slipway/internal/staging"
+	"slipway/internal/upload"
+)
+
+// stagingError means that staging could not be read; it says nothing about the file or the provider.
+type stagingError struct{ error }
+
+func (e *stagingError) Unwrap() error { return e.error }
+
+var (
+	errNoProvider = errors.New("the provider is not configured in this worker")
+	errCorrupted  = errors.New("staging does not hold the bytes that were received")
+)
+
+// Backoff is how long to wait after the given attempt, from 1: two seconds doubled each time, at
+// most ten minutes, and somewhere in the upper half of it.
+func Backoff(attempt int) time.Duration {
+	d := min(2*time.Second<<min(attempt-1, 10), 10*time.Minute)
+	return d/2 + rand.N(d/2)
+}
+
+func (w *worker) backoff(attempt int) time.Duration {
+	if w.Settings.Backoff != nil {
+		return w.Settings.Backoff(max(attempt, 1))
+	}
+	return Backoff(max(attempt, 1))
+}
+
+// outcome is what an attempt that did not deliver comes to.
+type outcome struct {
+	err      upload.Error
+	give     bool          // the upload is given up
+	after    time.Duration // else it is tried again after this
+	giveBack bool          // and the attempt is not counted
+}
+
+// conclude writes what an attempt came to, fenced, into our row; then it tells River.
+func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[upload.PushArgs], u upload.Upload, cause error) error {
+	stopped := ctx.Err() != nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+
+	if stopped {
+		err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.HandBack(ctx, tx, u) })
+		if err != nil {
+			log.Warn("hand the upload back", "error", err)
+		}
+		return context.Canceled // River makes the row available again and does not count the attempt
+	}
+
+	o := w.judge(ctx, u, cause)
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		if o.give {
+			return postgres.Fail(ctx, tx, u, o.err, w.KeepFailed)
+		}
+		return postgres.Wait(ctx, tx, u, o.err, o.after, o.giveBack)
+	})
+	switch {
+	case errors.Is(err, postgres.ErrFenced):
+		return river.JobCancel(err)
+	case err != nil:
+		return fmt.Errorf("write what the attempt came to (%v): %w", cause, err)
+	case o.give:
+		log.Error("the upload has failed", "code", o.err.Code, "error", cause)
+		return river.JobCancel(cause)
+	}
+	log.Warn("the attempt has failed", "code", o.err.Code, "error", cause, "again_in", o.after.Round(time.Millisecond))
+	w.mu.Lock()
+	w.next[job.ID] = time.Now().Add(o.after)
+	w.mu.Unlock()
+	return cause
+}
+
+// judge decides, in one place, what an error means for the upload.
+func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcome {
+	again := func(e upload.Error) outcome { // costs an attempt
+		if u.Attempt >= u.MaxAttempts {
+			e.Message = fmt.Sprintf("%s It was tried %d times.", e.Message, u.Attempt)
+			return outcome{err: e, give: true}
+		}
+		return outcome{err: e, after: w.backoff(u.Attempt)}
+	}
+	service := providerTitle(u.Provider)
+
+	var se *stagingError
+	var pe *provider.Error
+	var paused *pausedError
+	switch {
+	case errors.Is(cause, errCorrupted):
+		return outcome{give: true, err: upload.Error{Code: upload.StagingCorrupted, FixableBy: upload.ByYou,
+			Message: "The stored copy of the file was damaged before it could be delivered. Upload the file again."}}
+	case errors.Is(cause, staging.ErrMissing), errors.As(cause, &se):
+		return outcome{after: 30 * time.Second, giveBack: true, err: upload.Error{Code: upload.StagingUnreachable, Retryable: true, FixableBy: upload.ByOperator,
+			Message: "The stored copy of the file cannot be read at the moment. Delivery goes on once the operator has mended it."}}
+	case errors.Is(cause, errNoProvider):
+		return outcome{after: time.Minute, giveBack: true, err: upload.Error{Code: upload.ProviderMissing, Retryable: true, FixableBy: upload.ByOperator,
+			Message: "No running worker has credentials for " + service + ". Delivery goes on once one has."}}
+	case errors.As(cause, &paused):
+		return outcome{after: paused.wait, giveBack: true, err: paused.says}
+	case !errors.As(cause, &pe):
+		return again(upload.Error{Code: upload.Internal, Retryable: true, FixableBy: upload.ByOperator,
+			Message: "Delivery was interrupted by a fault of the service."})
+	}
+
+	switch pe.Verdict {
+	case provider.Throttled:
+		wait := pe.RetryAfter
+		if wait <= 0 {
+			wait = w.backoff(u.Attempt)
+		}
+		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
+			Message: fmt.Sprintf("%s asked to wait %s.", service, wait.Round(time.Second))}}
+	case provider.Reject:
+		return outcome{give: true, err: upload.Error{Code: upload.ProviderRejected, FixableBy: upload.ByYou,
+			Message: sentence(service+" refused the file", pe.Message)}}
+	case provider.Account:
+		paused := w.pause(ctx, u.Provider, pe)
+		return outcome{after: paused.wait, giveBack: true, err: paused.says}
+	case provider.Integrity:
+		return again(upload.Error{Code: upload.IntegrityMismatch, Retryable: true, FixableBy: upload.ByProvider,
+			Message: sentence("What arrived at "+service+" is not what was sent", pe.Message)})
+	case provider.SessionLost:
+		return again(upload.Error{Code: upload.SessionLost, Retryable: true, FixableBy: upload.ByProvider,
+			Message: sentence(service+" has forgotten the parts that it had", pe.Message)})
+	}
+	return again(upload.Error{Code: upload.ProviderUnavailable, Retryable: true, FixableBy: upload.ByProvider,
+		Message: unavailableMessage(service, pe)})
+}
+
+func unavailableMessage(service string, pe *provider.Error) string {
+	if pe.Status == 0 {
+		return sentence(service+" could not be reached for "+pe.Op, pe.Message)
+	}
+	return sentence(fmt.Sprintf("%s answered %d for %s", service, pe.Status, pe.Op), pe.Message)
+}
+
+// sentence joins what happened and what the provider said of it.
+func sentence(what, said string) string {
+	if said == "" {
+		return what + "."
+	}
+	if last := said[len(said)-1]; last != '.' && last != '!' && last != '?' {
+		said += "."
+	}
+	return what + ": " + said
+}
+
+func providerTitle(name string) string {
+	switch name {
+	case "uploadcare":
+		return "Uploadcare"
+	case "cloudinary":
+		return "Cloudinary"
+	}
+	return name
+}

@@ -1,0 +1,107 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"slipway/internal/postgres"
+	"slipway/internal/provider"
+	"slipway/internal/staging"
+	"slipway/internal/upload"
+)
+
+// Service works the push jobs of one process until it is stopped.
+type Service struct {
+	worker *worker
+	client *river.Client[pgx.Tx]
+	log    *slog.Logger
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// checkAccounts is how often the plans' limits are read again.
+const checkAccounts = time.Hour
+
+// Start begins to work. pool must be a direct one: a transaction pooler carries no LISTEN. The
+// lanes are those of the providers given.
+func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store staging.Store, providers []provider.Provider, s Settings, log *slog.Logger) (*Service, error) {
+	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
+	queues := map[string]river.QueueConfig{}
+	for _, p := range providers {
+		w.providers[p.Name()] = p
+		for _, q := range upload.Queues(p.Name()) {
+			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1), FetchCooldown: 10 * time.Millisecond}
+		}
+	}
+	kinds := river.NewWorkers()
+	river.AddWorker(kinds, w)
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema:               names.Schema,
+		Workers:              kinds,
+		Queues:               queues,
+		FetchPollInterval:    5 * time.Second,
+		JobTimeout:           2 * time.Minute,
+		RescueStuckJobsAfter: 5 * time.Minute,
+		SoftStopTimeout:      softStop,
+		Logger:               log.With("part", "river"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("river: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	svc := &Service{worker: w, client: client, log: log, cancel: cancel}
+	for _, p := range providers {
+		svc.done.Go(func() { w.watchAccount(ctx, p) })
+	}
+	svc.done.Go(func() { w.leases.run(ctx) })
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		cancel()
+		svc.done.Wait()
+		return nil, fmt.Errorf("start river: %w", err)
+	}
+	return svc, nil
+}
+
+// softStop is how long a push may go on after a stop was asked for. It is short, for a push loses
+// nothing but the parts in flight: it is handed back and goes on elsewhere.
+const softStop = 100 * time.Millisecond
+
+// Stop hands running pushes back and ends. Nothing works for the service once it has returned.
+func (s *Service) Stop(ctx context.Context) error {
+	err := s.client.Stop(ctx)
+	s.cancel()
+	s.done.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("stop river: %w", err)
+	}
+	return nil
+}
+
+// watchAccount learns the account's plan at the start and now and then, until ctx ends.
+func (w *worker) watchAccount(ctx context.Context, p provider.Provider) {
+	for {
+		wait := checkAccounts
+		var paused *pausedError
+		if err := w.learn(ctx, p); errors.As(err, &paused) {
+			wait = paused.wait
+		} else if err != nil && ctx.Err() == nil {
+			wait = pauseProbe
+			w.log.Warn("the provider cannot be asked for its plan", "provider", p.Name(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}

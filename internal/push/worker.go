@@ -1,0 +1,129 @@
+// Package push sends staged files to their providers, part by part, going on where an earlier
+// attempt stopped.
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+
+	"slipway/internal/postgres"
+	"slipway/internal/provider"
+	"slipway/internal/staging"
+	"slipway/internal/upload"
+)
+
+// Settings say how pushes are made.
+type Settings struct {
+	Installation  string // begins every name chosen at a provider
+	Owner         string // names this process in leases
+	FilesInFlight int    // in each lane of a provider
+	PartsInFlight int    // of one file
+	KeepFailed    time.Duration
+	Backoff       func(attempt int) time.Duration // nil: Backoff
+}
+
+// worker works the push jobs of one process.
+type worker struct {
+	river.WorkerDefaults[upload.PushArgs]
+	Settings
+
+	pool      *pgxpool.Pool
+	staging   staging.Store
+	providers map[string]provider.Provider
+	leases    *leases
+	log       *slog.Logger
+
+	mu   sync.Mutex
+	next map[int64]time.Time // River row -> when our row wants it back
+}
+
+// Timeout is none: a push lives as long as its lease is renewed. River's own rescue never touches it.
+func (w *worker) Timeout(*river.Job[upload.PushArgs]) time.Duration { return -1 }
+
+// NextRetry is when our row wants to be worked again; what River knows of attempts decides nothing.
+func (w *worker) NextRetry(job *river.Job[upload.PushArgs]) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.next[job.ID]
+	if !ok {
+		at = time.Now().Add(10 * time.Second) // the outcome could not be written
+	}
+	delete(w.next, job.ID)
+	return at
+}
+
+// Work makes one attempt. Our row decides: what the attempt came to is written there first, and
+// then River is told.
+func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) error {
+	id := job.Args.UploadID
+	log := w.log.With("upload_id", id, "job_id", job.ID)
+
+	var u upload.Upload
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		u, err = postgres.Take(ctx, tx, id, job.ID, w.Owner, leaseTTL)
+		return err
+	})
+	if errors.Is(err, postgres.ErrNoUpload) {
+		return nil // another row's job now, or ended: nothing to do
+	}
+	if err != nil {
+		return fmt.Errorf("take %s: %w", id, err)
+	}
+	log = log.With("attempt", u.Attempt, "provider", u.Provider)
+
+	held, release := w.leases.hold(ctx, u.ID, u.Epoch)
+	asset, err := w.deliver(held, log, &u)
+	if err == nil {
+		err = w.complete(held, job, u, asset)
+	}
+	lost := errors.Is(context.Cause(held), postgres.ErrFenced)
+	release()
+	switch {
+	case err == nil:
+		log.Info("delivered", "bytes", u.Size, "asset", asset.ID)
+		w.unstage(ctx, log, u.ID)
+		return nil
+	case lost || errors.Is(err, postgres.ErrFenced):
+		log.Warn("the lease has gone to another worker")
+		return river.JobCancel(postgres.ErrFenced)
+	}
+	return w.conclude(ctx, log, job, u, err)
+}
+
+// complete writes the end of a push and of its job, together.
+func (w *worker) complete(ctx context.Context, job *river.Job[upload.PushArgs], u upload.Upload, a upload.Asset) error {
+	run := func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+			if err := postgres.Complete(ctx, tx, u, a, 0); err != nil {
+				return err
+			}
+			return postgres.CompleteJob(ctx, tx, job)
+		})
+	}
+	done := func(ctx context.Context) (bool, error) {
+		now, err := postgres.UploadOf(ctx, w.pool, u.ID)
+		return now.Status == upload.Completed, err
+	}
+	return postgres.Once(ctx, run, done)
+}
+
+// unstage lets the bytes of a delivered file go; what fails here the sweep does later.
+func (w *worker) unstage(ctx context.Context, log *slog.Logger, id upload.ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	ok, err := postgres.Unstage(ctx, w.pool, id)
+	if err == nil && ok {
+		err = w.staging.Remove(ctx, id)
+	}
+	if err != nil {
+		log.Warn("staging keeps a delivered file for now", "error", err)
+	}
+}

@@ -1,0 +1,94 @@
+// Package sweep repairs, now and then, what deaths and time have left behind.
+package sweep
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"slipway/internal/postgres"
+	"slipway/internal/staging"
+)
+
+// Sweeper runs in every worker process; any number may run at once.
+type Sweeper struct {
+	Pool       *pgxpool.Pool
+	Queue      *postgres.Queue
+	Staging    staging.Store
+	LeaseTTL   time.Duration // of the leases that it reaps
+	KeepFailed time.Duration
+	Log        *slog.Logger
+}
+
+// How often each kind of left-over is looked for.
+const (
+	reapEvery = 2 * time.Second
+	tidyEvery = 30 * time.Second
+)
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) {
+	reap := time.NewTicker(reapEvery)
+	defer reap.Stop()
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
+	s.tidy(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reap.C:
+			s.reap(ctx)
+		case <-tidy.C:
+			s.tidy(ctx)
+		}
+	}
+}
+
+// reap hands the uploads of dead workers to new jobs.
+func (s *Sweeper) reap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	reaped, err := postgres.Reap(ctx, s.Pool, s.Queue, s.LeaseTTL, s.KeepFailed)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("look for dead workers", "error", err)
+	}
+	for _, r := range reaped {
+		s.Log.Warn("a worker was lost; another goes on", "upload_id", r.ID, "job_id", r.Job, "takeovers", r.Takeovers, "overdue", r.Overdue.Round(time.Millisecond))
+	}
+}
+
+// tidy gives jobs to uploads that have none, and lets the bytes of ended uploads go.
+func (s *Sweeper) tidy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tidyEvery)
+	defer cancel()
+	if n, err := postgres.Adopt(ctx, s.Pool, s.Queue); err != nil {
+		s.Log.Warn("look for uploads without a job", "error", err)
+	} else if n > 0 {
+		s.Log.Warn("uploads had no job that would run", "uploads", n)
+	}
+	for {
+		ids, err := postgres.ToUnstage(ctx, s.Pool, unstageBatch)
+		if err != nil {
+			s.Log.Warn("look for bytes to let go", "error", err)
+			return
+		}
+		for _, id := range ids {
+			ok, err := postgres.Unstage(ctx, s.Pool, id)
+			if err == nil && ok {
+				err = s.Staging.Remove(ctx, id)
+			}
+			if err != nil {
+				s.Log.Warn("let bytes go", "upload_id", id, "error", err)
+				return
+			}
+		}
+		if len(ids) < unstageBatch {
+			return
+		}
+	}
+}
+
+const unstageBatch = 100
