@@ -78,7 +78,7 @@ type file struct {
 
 // newAsset makes the asset of an upload that is now complete. It reads the head of the content.
 func (s *Sim) newAsset(id string, f file, blobs []providersim.Blob) (Asset, error) {
-	now := s.Controls.Clock.Now()
+	now := s.Controls.Clock.Now().Truncate(time.Microsecond) // as far as the REST API shows it
 	a := Asset{
 		UUID: id, Name: f.Name, MimeType: f.MimeType, Blobs: blobs, ETag: etag(blobs),
 		Uploaded: now, Metadata: f.Metadata, Tags: f.Tags,
