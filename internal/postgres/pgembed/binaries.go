@@ -55,22 +55,20 @@ func (h home) binaries(ctx context.Context, dir string) (binaries, error) {
 		}
 		misfits = append(misfits, err)
 	}
+	if ctx.Err() != nil {
+		return binaries{}, ctx.Err()
+	}
 	if dir != "" && dir != download {
 		return binaries{}, h.misfit(want, misfits)
 	}
 	if want != 0 && want != published.major() {
-		return binaries{}, h.misfit(want, misfits)
+		return binaries{}, h.misfit(want, append(misfits, fmt.Errorf("the download is PostgreSQL %s", published.version)))
 	}
-	fetched, err := published.fetched(ctx)
-	if err == nil {
-		var b binaries
-		if b, err = inspect(ctx, fetched, h.as); err == nil {
-			return b, nil
-		}
+	b, err := published.binaries(ctx, h.as, cacheDir)
+	if err != nil {
+		return binaries{}, errors.Join(append(misfits, err)...)
 	}
-	return binaries{}, fmt.Errorf("no PostgreSQL to run: install one (apt-get install postgresql; brew install postgresql@17), "+
-		"or set PG_BIN_DIR to the folder that has initdb and postgres, or install npm (with Node.js), which fetches one: %w",
-		errors.Join(append(misfits, err)...))
+	return b, nil
 }
 
 // misfit explains why none of the binaries will do.

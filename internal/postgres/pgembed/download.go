@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -50,16 +51,29 @@ func system() string {
 	return runtime.GOOS + "-" + arch
 }
 
-// fetched returns the folder with initdb and postgres in the user's cache, downloaded where it is missing.
-func (r release) fetched(ctx context.Context) (string, error) {
+// binaries are those in the folder that cache makes, downloaded where they are missing.
+func (r release) binaries(ctx context.Context, as *syscall.Credential, cache func() (string, error)) (binaries, error) {
+	dir, err := r.fetched(ctx, cache)
+	if err == nil {
+		var b binaries
+		if b, err = inspect(ctx, dir, as); err == nil {
+			return b, nil
+		}
+	}
+	return binaries{}, fmt.Errorf("no PostgreSQL to run: install one (apt-get install postgresql, or brew install postgresql@17), "+
+		"or set PG_BIN_DIR to the folder that has initdb and postgres, or install npm, which can fetch one: %w", err)
+}
+
+// fetched returns the folder with initdb and postgres.
+func (r release) fetched(ctx context.Context, cache func() (string, error)) (string, error) {
 	if r.sha512[system()] == "" {
 		return "", fmt.Errorf("no PostgreSQL is published for %s", system())
 	}
-	cache, err := cacheDir()
+	parent, err := cache()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "postgres-"+r.version)
+	dir := filepath.Join(parent, "postgres-"+r.version)
 	if _, err := os.Stat(dir); err == nil {
 		return filepath.Join(dir, "bin"), nil
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -204,6 +205,21 @@ func (s *Server) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
 	return pgx.Connect(ctx, s.TCPURL("postgres"))
+}
+
+// EphemeralParent is the best place for folders of ephemeral servers: in memory where there is plenty of room, else
+// the temporary folder.
+func EphemeralParent() string {
+	const memory, plenty = "/dev/shm", 1 << 30 // a server begins with 40 MiB, each database adds 7
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memory, &fs); err != nil || uint64(fs.Bavail)*uint64(fs.Bsize) < plenty {
+		return os.TempDir()
+	}
+	probe, err := os.MkdirTemp(memory, "slipway-")
+	if err != nil || os.Remove(probe) != nil {
+		return os.TempDir()
+	}
+	return memory
 }
 
 // InUse says whether a server runs, or is being started, in a folder that was given to Start.

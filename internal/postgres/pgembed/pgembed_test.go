@@ -62,7 +62,7 @@ func program(dir string) error {
 func spawn(t *testing.T, executable, dir string, as *syscall.Credential) (*exec.Cmd, io.Closer, report) {
 	t.Helper()
 	cmd := exec.Command(executable)
-	cmd.Env = append(os.Environ(), programDir+"="+dir)
+	cmd.Env = append(os.Environ(), programDir+"="+dir, "HOME="+filepath.Dir(dir)) // a home for the cache of a plain user
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
@@ -502,7 +502,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 // folder is a temporary one that every user may enter, unlike t.TempDir.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "pgembed-")
+	dir, err := os.MkdirTemp(pgembed.EphemeralParent(), "pgembed-")
 	ok(t, err)
 	t.Cleanup(func() { ok(t, os.RemoveAll(dir)) })
 	ok(t, os.Chmod(dir, 0o755))
