@@ -40,8 +40,7 @@ CREATE TABLE slipway.installation (
     id                 text NOT NULL DEFAULT 'slipway-' || left(replace(gen_random_uuid()::text, '-', ''), 12),
     host               text NOT NULL,
     database_name      text NOT NULL,
-    staging_id         text NOT NULL DEFAULT gen_random_uuid()::text,
-    staging_claimed_at timestamptz,
+    staging_id         text, -- of the store that the first process found; no process works with another
     created_at         timestamptz NOT NULL DEFAULT now()
 );
 

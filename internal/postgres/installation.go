@@ -10,11 +10,9 @@ import (
 
 // Installation is who a database is.
 type Installation struct {
-	ID             string // begins every name that we choose at a provider
-	Host           string
-	Database       string
-	StagingID      string
-	StagingClaimed bool // a staging store carries StagingID
+	ID       string // begins every name that we choose at a provider
+	Host     string
+	Database string
 }
 
 // ErrCopy means that the database is a copy of the one that the installation belongs to.
@@ -38,8 +36,8 @@ func settle(ctx context.Context, db DB, host, database string) error {
 func ReadInstallation(ctx context.Context, db DB, url string) (Installation, error) {
 	var in Installation
 	err := db.QueryRow(ctx, `
-		SELECT id, host, database_name, staging_id, staging_claimed_at IS NOT NULL
-		FROM slipway.installation`, args{}).Scan(&in.ID, &in.Host, &in.Database, &in.StagingID, &in.StagingClaimed)
+		SELECT id, host, database_name
+		FROM slipway.installation`, args{}).Scan(&in.ID, &in.Host, &in.Database)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return in, ErrSchemaOld
 	}
@@ -68,8 +66,7 @@ func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 		UPDATE slipway.installation
 		SET host = @host, database_name = @database,
 		    id = CASE WHEN @copied THEN 'slipway-' || left(replace(gen_random_uuid()::text, '-', ''), 12) ELSE id END,
-		    staging_id = CASE WHEN @copied THEN gen_random_uuid()::text ELSE staging_id END,
-		    staging_claimed_at = CASE WHEN @copied THEN NULL ELSE staging_claimed_at END`,
+		    staging_id = CASE WHEN @copied THEN NULL ELSE staging_id END`,
 		args{"host": host, "database": database, "copied": copied})
 	if err != nil {
 		return fmt.Errorf("write the installation: %w", err)
@@ -77,8 +74,23 @@ func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 	return nil
 }
 
-// StagingClaimed records that a store carries the installation's staging id.
-func StagingClaimed(ctx context.Context, db DB) error {
-	_, err := db.Exec(ctx, `UPDATE slipway.installation SET staging_claimed_at = coalesce(staging_claimed_at, now())`, args{})
-	return err
+// ErrOtherStaging means that a process sees another staging store than the one whose bytes the
+// database knows.
+var ErrOtherStaging = errors.New("this is not the staging store that the uploads in the database were received into; " +
+	"set STAGING_DIR to that one, or mount its volume")
+
+// MatchStaging makes the store with this id the installation's, if it has none yet, or compares.
+func MatchStaging(ctx context.Context, db DB, id string) error {
+	var known string
+	err := db.QueryRow(ctx, `
+		UPDATE slipway.installation
+		SET staging_id = coalesce(staging_id, @id)
+		RETURNING staging_id`, args{"id": id}).Scan(&known)
+	if err != nil {
+		return fmt.Errorf("compare the staging store: %w", err)
+	}
+	if known != id {
+		return fmt.Errorf("%w (known: %s, here: %s)", ErrOtherStaging, known, id)
+	}
+	return nil
 }

@@ -39,6 +39,9 @@ type Store interface {
 	// Claim makes the store installation's own, or fails with ErrForeign when it is another's.
 	// A store without an owner is taken.
 	Claim(ctx context.Context, installation string) error
+
+	// ID is the store's own, made when it was claimed for the first time; "" before Claim.
+	ID() string
 }
 
 // Reader reads staged bytes at any offset, from several goroutines at once.

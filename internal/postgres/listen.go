@@ -1,0 +1,58 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// listenPing is how long a silent connection is believed to be alive.
+const listenPing = 30 * time.Second
+
+// Listen passes on what WriteEvents announces until ctx ends or the connection is lost, which is its
+// error. ready is called once nothing is missed any more. It needs a connection of its own to the
+// database itself: through a transaction pooler LISTEN succeeds and nothing ever comes.
+func Listen(ctx context.Context, url string, n Names, ready func(), news func(payload string)) error {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("database URL: %w", hideURL(err))
+	}
+	cfg.ConnectTimeout = 10 * time.Second
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	if _, err := conn.Exec(ctx, "LISTEN "+n.channel()); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	ready()
+	for {
+		wait, cancel := context.WithTimeout(ctx, listenPing)
+		note, err := conn.WaitForNotification(wait)
+		cancel()
+		switch {
+		case err == nil:
+			news(note.Payload)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded):
+			ping, cancel := context.WithTimeout(ctx, 10*time.Second)
+			err := conn.Ping(ping)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("listen: %w", err)
+			}
+		default:
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+}
