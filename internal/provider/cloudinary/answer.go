@@ -88,7 +88,7 @@ func (p *Provider) fetch(ctx context.Context, op string, req *http.Request) (ans
 	if err != nil {
 		return a, fault(ctx, op, err)
 	}
-	if err := p.line.refused(op, api.ErrorResp{Message: reason(body)}); err != nil {
+	if err := p.line.refused(op, reason(body)); err != nil {
 		return a, err
 	}
 	if err := json.Unmarshal(body, &a); err != nil {

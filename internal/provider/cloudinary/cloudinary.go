@@ -160,7 +160,7 @@ func (p *Provider) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.line.refused("check", ping.Error); err != nil {
+	if err := p.line.refused("check", ping.Error.Message); err != nil {
 		return err
 	}
 	if ping.Status != "ok" {
@@ -173,7 +173,7 @@ func (p *Provider) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.line.refused("check", plan.Error); err != nil {
+	if err := p.line.refused("check", plan.Error.Message); err != nil {
 		return err
 	}
 	p.usage.Store(&usage{at: time.Now(), maxSize: map[upload.ResourceType]int64{
@@ -199,7 +199,7 @@ func (p *Provider) Delete(ctx context.Context, a upload.Asset) error {
 	if err != nil {
 		return err
 	}
-	if err := p.line.refused("delete", gone.Error); err != nil {
+	if err := p.line.refused("delete", gone.Error.Message); err != nil {
 		return err
 	}
 	switch gone.Result {

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/cloudinary/cloudinary-go/v2/api"
-
 	"slipway/internal/provider"
 )
 
@@ -94,10 +92,10 @@ func unreadable(op string, cause error) *provider.Error {
 // is not to be taken for a staged file that did.
 func wire(err error) error { return errors.New(err.Error()) }
 
-// refused is the error that the SDK leaves in the result of a call that succeeded for it.
-func (l *line) refused(op string, answer api.ErrorResp) error {
-	if answer.Message == "" {
+// refused is the error that is in the answer of a call which succeeded by its status; nil without one.
+func (l *line) refused(op, message string) error {
+	if message == "" {
 		return nil
 	}
-	return &provider.Error{Provider: Name, Op: op, Status: http.StatusOK, Verdict: provider.Transient, Message: l.clean(answer.Message)}
+	return &provider.Error{Provider: Name, Op: op, Status: http.StatusOK, Verdict: provider.Transient, Message: l.clean(message)}
 }

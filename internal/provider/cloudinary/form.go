@@ -6,7 +6,6 @@ import (
 	"maps"
 	"mime/multipart"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,17 +90,19 @@ func contextPairs(metadata map[string]string) string {
 	return strings.Join(pairs, "|")
 }
 
-// fileName is name as it may stand in a form: one path element without control characters. It
-// becomes original_filename, and its extension decides about raw files.
+// fileName is name as it may stand in a form: valid text, one path element, no control characters.
+// It becomes original_filename, and its extension decides about raw files.
 func fileName(name string) string {
-	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
 	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+		switch {
+		case r == '/' || r == '\\':
+			return '_'
+		case unicode.IsControl(r) || r == unicode.ReplacementChar:
 			return -1
 		}
 		return r
 	}, name)
-	if strings.Trim(name, "./ ") == "" {
+	if strings.Trim(name, ". ") == "" {
 		return "file"
 	}
 	return name

@@ -61,13 +61,12 @@ type staged struct{ *outgoing }
 
 func (s staged) Read(p []byte) (int, error) {
 	n, err := s.file.Read(p)
-	switch {
-	case err == io.EOF && s.file.Sent() < s.length:
+	if err == io.EOF && s.file.Sent() < s.length {
 		err = io.ErrUnexpectedEOF
-		fallthrough
-	case err != nil && err != io.EOF:
-		s.err = fmt.Errorf("read staged bytes: %w", err)
-		return n, s.err
+	}
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("read staged bytes: %w", err)
+		s.err = err
 	}
 	return n, err
 }
