@@ -152,13 +152,14 @@ func (s *Sim) receive(r *http.Request) (*form, error) {
 		return nil, errTooLarge
 	}
 	f := &form{uploadID: strings.Join(r.Header.Values("X-Unique-Upload-Id"), ",")}
+	var rangeErr error
 	if header := r.Header.Get("Content-Range"); header != "" {
-		var err error
-		if f.chunk, err = parseRange(header); err != nil {
-			return nil, err
-		}
+		f.chunk, rangeErr = parseRange(header)
 	}
 	values, err := s.readBody(r, f, max)
+	if err == nil {
+		err = rangeErr
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.files.Remove(f.spare()...))
 	}

@@ -131,7 +131,7 @@ func (s *Sim) saveData(f *form, text *bufio.Reader, max int64) error {
 	switch {
 	case counted.left < 0:
 		return fail(http.StatusBadRequest, errDataURI)
-	case errors.As(err, &corrupt):
+	case errors.As(err, &corrupt), errors.Is(err, io.ErrUnexpectedEOF):
 		return fail(http.StatusBadRequest, "Invalid data URI")
 	}
 	return err

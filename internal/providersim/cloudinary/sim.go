@@ -170,7 +170,7 @@ var actions = map[string]func(*Sim, *http.Request, *form, string) (any, error){
 
 func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, path []string) {
 	if cloud != s.cloud {
-		io.Copy(io.Discard, io.LimitReader(r.Body, s.Settings().MaxRequest)) // what is left then only closes the connection
+		s.drain(r)
 		writeError(w, fail(http.StatusUnauthorized, "Invalid cloud_name "+cloud))
 		return
 	}
@@ -204,6 +204,7 @@ func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, pat
 func (s *Sim) act(r *http.Request, resourceType string, action func(*Sim, *http.Request, *form, string) (any, error)) (any, error) {
 	f, err := s.receive(r)
 	if err != nil {
+		s.drain(r)
 		return nil, err
 	}
 	answer, err := s.actAs(r, f, resourceType, action)
@@ -215,6 +216,12 @@ func (s *Sim) actAs(r *http.Request, f *form, resourceType string, action func(*
 		return nil, err
 	}
 	return action(s, r, f, resourceType)
+}
+
+// drain reads what is left of a body that is refused, so that the refusal is not lost in the
+// reset of the connection. A client that is gone, or sends far too much, is let go.
+func (s *Sim) drain(r *http.Request) {
+	io.Copy(io.Discard, io.LimitReader(r.Body, 2*s.Settings().MaxRequest))
 }
 
 // hexID is 32 random hex digits, the form of asset, version and request ids.

@@ -97,7 +97,9 @@ func (s *site) do(req *http.Request) answered {
 	}
 	a := answered{Response: resp, raw: raw}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-		if err := json.Unmarshal(raw, &a.body); err != nil {
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		if err := dec.Decode(&a.body); err != nil {
 			s.t.Fatalf("%s: %v", raw, err)
 		}
 	}
