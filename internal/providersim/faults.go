@@ -217,11 +217,9 @@ func (ru *rule) happen(w http.ResponseWriter, r *http.Request, next http.Handler
 		if r.ContentLength < 0 {
 			at = unknownMiddle
 		}
-		r.Body = &corruptBody{ReadCloser: r.Body, at: at}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, withBody(r, &corruptBody{ReadCloser: r.Body, at: at}))
 	case ThrottleBytes:
-		r.Body = &slowReader{ReadCloser: r.Body, pace: newPace(r.Context(), ru.Rate)}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, withBody(r, &slowReader{ReadCloser: r.Body, pace: newPace(r.Context(), ru.Rate)}))
 	case Delay:
 		next.ServeHTTP(w, r)
 	}

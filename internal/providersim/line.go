@@ -37,7 +37,7 @@ func (l *Line) Wrap(next http.Handler) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		if s.BytesPerSecond > 0 {
-			r.Body = &slowReader{ReadCloser: r.Body, pace: newPace(r.Context(), s.BytesPerSecond)}
+			r = withBody(r, &slowReader{ReadCloser: r.Body, pace: newPace(r.Context(), s.BytesPerSecond)})
 			w = &slowWriter{ResponseWriter: w, pace: newPace(r.Context(), s.BytesPerSecond)}
 		}
 		next.ServeHTTP(w, r)

@@ -47,8 +47,7 @@ func (l *Requests) Wrap(next http.Handler) http.Handler {
 		q := &request{shown: Request{At: time.Now().UTC(), Method: r.Method, Host: r.Host, Target: r.URL.RequestURI()}}
 		l.add(q)
 		defer q.ended.Store(true)
-		r.Body = &countedBody{r.Body, &q.received}
-		next.ServeHTTP(&statusWriter{w, &q.status}, r)
+		next.ServeHTTP(&statusWriter{w, &q.status}, withBody(r, &countedBody{r.Body, &q.received}))
 		q.status.CompareAndSwap(0, http.StatusOK)
 	})
 }
@@ -128,6 +127,14 @@ func (l *Requests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		methodNotAllowed(w, "GET, DELETE")
 	}
+}
+
+// withBody is r with another body. The request that net/http knows stays as it is: by its
+// body it decides how much of an unread one to wait for before it sends an early answer.
+func withBody(r *http.Request, body io.ReadCloser) *http.Request {
+	other := *r
+	other.Body = body
+	return &other
 }
 
 type countedBody struct {

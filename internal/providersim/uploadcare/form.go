@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -49,11 +50,7 @@ func (s *Sim) readForm(r *http.Request) (form, error) {
 	var err error
 	switch mediaType {
 	case "multipart/form-data":
-		r.Body = body
-		if params["boundary"] == "" {
-			return f, errForm
-		}
-		err = s.readMultipart(r, &f)
+		err = s.readMultipart(multipart.NewReader(body, params["boundary"]), &f)
 	case "application/x-www-form-urlencoded":
 		err = f.readEncoded(body)
 	}
@@ -106,11 +103,7 @@ func (f *form) readEncoded(body io.Reader) error {
 	return nil
 }
 
-func (s *Sim) readMultipart(r *http.Request, f *form) error {
-	parts, err := r.MultipartReader()
-	if err != nil {
-		return err
-	}
+func (s *Sim) readMultipart(parts *multipart.Reader, f *form) error {
 	left := int64(maxText)
 	for n := 0; ; n++ {
 		part, err := parts.NextPart()
