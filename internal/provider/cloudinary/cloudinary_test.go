@@ -19,6 +19,7 @@ import (
 
 	"slipway/internal/provider"
 	"slipway/internal/provider/cloudinary"
+	"slipway/internal/provider/providertest"
 	simulator "slipway/internal/providersim/cloudinary"
 	"slipway/internal/upload"
 )
@@ -210,6 +211,40 @@ func posted(r *http.Request) (*multipart.Form, error) {
 		return nil, err
 	}
 	return multipart.NewReader(body, params["boundary"]).ReadForm(1 << 20)
+}
+
+func TestAPushReplacesAndADeletePurges(t *testing.T) {
+	_, opt := cloud(t)
+	opt.Transport = net(func(r *http.Request) (*http.Response, error) {
+		switch callOf(r) {
+		case providertest.Part:
+			form, err := posted(r)
+			if err != nil {
+				return nil, err
+			}
+			if got := form.Value["overwrite"]; len(got) != 1 || got[0] != "true" {
+				t.Errorf("upload with overwrite %q, want true", got)
+			}
+		case providertest.Delete:
+			body, err := r.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			form, err := io.ReadAll(body)
+			if err != nil {
+				return nil, err
+			}
+			if !strings.Contains(string(form), "invalidate=true") {
+				t.Errorf("destroy with %s, want invalidate=true", form)
+			}
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	p := open(t, opt)
+	_, parts := begun(t, p, source(10), 1)
+	if err := p.Delete(within(t), *parts[0].Asset); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheFileNameIsWhatAFormMayHold(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"mime/multipart"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -106,9 +105,4 @@ func fileName(name string) string {
 		return "file"
 	}
 	return name
-}
-
-// contentRange is the header's value for length bytes from offset in a file of size bytes.
-func contentRange(offset, length, size int64) string {
-	return "bytes " + strconv.FormatInt(offset, 10) + "-" + strconv.FormatInt(offset+length-1, 10) + "/" + strconv.FormatInt(size, 10)
 }

@@ -102,7 +102,7 @@ func (p *Provider) send(ctx context.Context, c chunk) (provider.Part, error) {
 	req.Header.Set("Content-Type", f.contentType)
 	if c.session.Parts > 1 {
 		req.Header.Set("X-Unique-Upload-Id", c.session.ID)
-		req.Header.Set("Content-Range", contentRange(c.offset, c.length, c.source.Size))
+		req.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", c.offset, c.offset+c.length-1, c.source.Size))
 	}
 
 	got, err := p.fetch(ctx, c.op(), req)
