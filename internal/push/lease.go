@@ -12,11 +12,11 @@ import (
 	"slipway/internal/upload"
 )
 
-// A lease lives for leaseTTL and is renewed each leaseBeat, by one statement for all of a process.
-const (
-	leaseTTL  = 15 * time.Second
-	leaseBeat = 4 * time.Second
-)
+// LeaseTTL is how long a lease lives that is not renewed.
+const LeaseTTL = 15 * time.Second
+
+// leaseBeat is how often the leases of a process are renewed, by one statement.
+const leaseBeat = 4 * time.Second
 
 // leases are the rights to push that this process holds.
 type leases struct {
@@ -41,7 +41,7 @@ func newLeases(pool *pgxpool.Pool, log *slog.Logger) *leases {
 // postgres.ErrFenced when the lease is lost, or when it can no longer be proven to be ours.
 func (l *leases) hold(ctx context.Context, id upload.ID, epoch int64) (held context.Context, release func()) {
 	held, cancel := context.WithCancelCause(ctx)
-	mine := &lease{epoch: epoch, until: time.Now().Add(leaseTTL - leaseBeat), cancel: cancel}
+	mine := &lease{epoch: epoch, until: time.Now().Add(LeaseTTL - leaseBeat), cancel: cancel}
 	l.mu.Lock()
 	l.held[id] = mine
 	l.mu.Unlock()
@@ -81,7 +81,7 @@ func (l *leases) renew(ctx context.Context) {
 	}
 	before := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, leaseBeat)
-	kept, err := postgres.Renew(ctx, l.pool, asked, leaseTTL)
+	kept, err := postgres.Renew(ctx, l.pool, asked, LeaseTTL)
 	cancel()
 	if err != nil {
 		l.log.Warn("renew leases", "error", err)
@@ -96,7 +96,7 @@ func (l *leases) renew(ctx context.Context) {
 		}
 		switch ours, answered := kept[a.ID]; {
 		case answered && ours:
-			h.until = before.Add(leaseTTL)
+			h.until = before.Add(LeaseTTL)
 		case answered:
 			h.cancel(postgres.ErrFenced)
 		case time.Now().After(h.until): // nobody has said that it is still ours

@@ -68,7 +68,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 
 	var u upload.Upload
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		u, err = postgres.Take(ctx, tx, id, job.ID, w.Owner, leaseTTL)
+		u, err = postgres.Take(ctx, tx, id, job.ID, w.Owner, LeaseTTL)
 		return err
 	})
 	if errors.Is(err, postgres.ErrNoUpload) {

@@ -1,0 +1,130 @@
+// Package worker runs the process that sends staged files to their providers.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"slipway/internal/config"
+	"slipway/internal/postgres"
+	"slipway/internal/process"
+	"slipway/internal/push"
+	"slipway/internal/sweep"
+)
+
+// Options say how a worker runs.
+type Options struct {
+	Config    *config.Config
+	Log       *slog.Logger
+	UntilIdle bool // end when no upload waits for delivery
+	Health    bool // answer /livez and /readyz on Config.WorkerPort
+}
+
+// Run works until ctx ends; then it hands back what it is sending, and returns.
+func Run(ctx context.Context, o Options) error {
+	c, log := o.Config, o.Log
+	base, err := process.Open(ctx, c, c.Database.DirectURL, "slipway-worker", log)
+	if err != nil {
+		return err
+	}
+	defer base.Pool.Close()
+	providers, err := process.Providers(c)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	service, err := push.Start(ctx, base.Pool, base.Names, base.Staging, providers, push.Settings{
+		Installation:  base.Installation.ID,
+		Owner:         host + "/" + strconv.Itoa(os.Getpid()) + "/" + uuid.NewString()[:8],
+		FilesInFlight: c.Delivery.Files,
+		PartsInFlight: c.Delivery.PartsPerFile,
+		KeepFailed:    c.Staging.Retention,
+	}, log)
+	if err != nil {
+		return err
+	}
+	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, Log: log}
+
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var parts sync.WaitGroup
+	parts.Go(func() { sweeper.Run(running) })
+	if o.Health {
+		ln, err := net.Listen("tcp", net.JoinHostPort(c.HTTP.Host, strconv.Itoa(c.WorkerPort)))
+		if err != nil {
+			log.Warn("nobody can ask for the worker's health", "error", err)
+		} else {
+			parts.Go(func() { serveHealth(running, ln, base, log) })
+		}
+	}
+	log.Info("worker is ready", "providers", c.Delivery.Providers)
+
+	var failed error
+	if o.UntilIdle {
+		failed = awaitIdle(running, base)
+	} else {
+		<-running.Done()
+	}
+	log.Info("worker stops")
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTimeout)
+	defer cancel()
+	err = service.Stop(stopping)
+	stop()
+	parts.Wait()
+	return errors.Join(failed, err)
+}
+
+// awaitIdle returns when no upload waits for delivery any more, or when ctx ends.
+func awaitIdle(ctx context.Context, base *process.Base) error {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		idle, err := postgres.Idle(ctx, base.Pool)
+		switch {
+		case ctx.Err() != nil || err == nil && idle:
+			return nil
+		case err != nil && !postgres.Unreachable(err):
+			return fmt.Errorf("look for work: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// serveHealth answers whether the process lives and reaches its database, until ctx ends.
+func serveHealth(ctx context.Context, ln net.Listener, base *process.Base, log *slog.Logger) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := base.Pool.Ping(ctx); err != nil {
+			log.Warn("not ready", "error", err)
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	end := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer end()
+	if err := srv.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		log.Warn("the worker's health is not served any more", "error", err)
+	}
+}
