@@ -1,0 +1,117 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	maxPort = 65535
+
+	// maxWait is how long a request may be kept waiting; proxies give up at 60 s.
+	maxWait = 55 * time.Second
+
+	// minJWTSecret is what HS256 asks of its key (RFC 7518 §3.2), in bytes.
+	minJWTSecret = 32
+
+	forever = 100 * 365 * 24 * time.Hour
+)
+
+func (c *Config) checkHTTP(faults *Faults) {
+	h := &c.HTTP
+	if _, err := netip.ParseAddr(h.Host); err != nil && h.Host != "" && h.Host != "localhost" {
+		faults.add("HOST", fmt.Sprintf("is %q, which is no address", h.Host), "give 127.0.0.1 for this machine alone, or unset it for every interface")
+	}
+	between(faults, "PORT", h.Port, 0, maxPort)
+	between(faults, "WORKER_PORT", c.WorkerPort, 0, maxPort)
+	between(faults, "UPLOAD_WAIT", h.UploadWait, 0, maxWait)
+	between(faults, "MAX_UPLOAD_BYTES", h.MaxUploadBytes, 1, 1<<50)
+	between(faults, "DRAIN_TIMEOUT", c.DrainTimeout, 0, time.Hour)
+	faults.base("PUBLIC_URL", &h.PublicURL)
+	for i := range h.AllowedOrigins {
+		h.AllowedOrigins[i] = strings.TrimSuffix(h.AllowedOrigins[i], "/")
+		if o := h.AllowedOrigins[i]; o != "*" && !isOrigin(o) {
+			faults.add("ALLOWED_ORIGINS", fmt.Sprintf("has %q, which is no origin", o), "give the pages' origins, such as https://app.example.com, or *")
+		}
+	}
+	for _, p := range h.TrustedProxies {
+		_, addrErr := netip.ParseAddr(p)
+		_, netErr := netip.ParsePrefix(p)
+		if addrErr != nil && netErr != nil {
+			faults.add("TRUSTED_PROXIES", fmt.Sprintf("has %q, which is neither an address nor a network", p), "give addresses or networks, such as 10.0.0.7,172.16.0.0/12")
+		}
+	}
+}
+
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme != "" && u.Host != "" && s == u.Scheme+"://"+u.Host
+}
+
+// checkAuth sees to it that somebody may ask, and not everybody.
+func (c *Config) checkAuth(need Need, faults *Faults) {
+	const generate = "openssl rand -base64 48"
+	a := c.Auth
+	if n := len(a.JWTSecret); n > 0 && n < minJWTSecret {
+		faults.add("AUTH_JWT_SECRET", fmt.Sprintf("has %d bytes, and HS256 asks for %d", n, minJWTSecret), "make one with: "+generate)
+	}
+	if need&NeedAPI == 0 {
+		return
+	}
+	if a.JWTSecret == "" && a.DevUser == "" {
+		faults.add("AUTH_JWT_SECRET", "is not set, and neither is DEV_USER: nobody could ask for anything",
+			"set AUTH_JWT_SECRET to the key that signs your users' tokens (HS256; make one with: "+generate+
+				"), or, to try things out on this machine, DEV_USER=user_123 and HOST=127.0.0.1")
+	}
+	if a.DevUser != "" && !c.HTTP.Loopback() && !a.InsecureDev {
+		faults.add("DEV_USER", fmt.Sprintf("is set, and everybody who reaches this server would be %q", a.DevUser),
+			"set HOST=127.0.0.1, or INSECURE_DEV=1 if that is meant, or AUTH_JWT_SECRET instead")
+	}
+}
+
+func (c *Config) checkStaging(faults *Faults) {
+	s := c.Staging
+	between(faults, "STAGING_RESERVE", s.Reserve, 0, 1<<50)
+	between(faults, "STAGING_RETENTION", s.Retention, 0, forever)
+	between(faults, "UNFINISHED_TTL", s.UnfinishedTTL, time.Minute, forever)
+}
+
+func (c *Config) checkDelivery(faults *Faults) {
+	d := c.Delivery
+	between(faults, "MAX_ATTEMPTS", d.MaxAttempts, 1, 1000)
+	between(faults, "PUSH_CONCURRENCY", d.Files, 1, 256)
+	between(faults, "PUSH_PARTS", d.PartsPerFile, 1, 64)
+	between(faults, "DELIVERY_DEADLINE", d.Deadline, time.Minute, forever)
+}
+
+// between notes a fault when v is not in lo to hi.
+func between[T cmp.Ordered](faults *Faults, variable string, v, lo, hi T) {
+	if v < lo || v > hi {
+		faults.add(variable, fmt.Sprintf("is %v", v), fmt.Sprintf("give %v to %v", lo, hi))
+	}
+}
+
+// base notes a fault when the setting is no base address, and takes a trailing slash away.
+func (f *Faults) base(variable string, s *string) {
+	if *s == "" {
+		return
+	}
+	*s = strings.TrimRight(*s, "/")
+	u, err := url.Parse(*s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		f.add(variable, "is not the address of a server", "give one such as https://media.example.com, without ? and #")
+	}
+}
+
+// placeholder notes a fault when the value is still the one that a guide prints.
+func (f *Faults) placeholder(variable, value, remedy string) bool {
+	if !strings.HasPrefix(value, "your_") {
+		return false
+	}
+	f.add(variable, "is still the guide's placeholder", remedy)
+	return true
+}

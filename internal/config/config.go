@@ -1,0 +1,118 @@
+// Package config turns the environment into checked settings.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Need says which settings must be there. Those that are there are checked in any case.
+type Need uint8
+
+const (
+	NeedDatabase Need = 1 << iota // to migrate
+	NeedAPI
+	NeedWorker
+)
+
+// Config holds every setting. Its secrets show themselves only to Reveal; as a [slog.LogValuer] it is
+// fit for a log.
+type Config struct {
+	HTTP       HTTP
+	Auth       Auth
+	Database   Database
+	Staging    Staging
+	Delivery   Delivery
+	Uploadcare Uploadcare
+	Cloudinary Cloudinary
+
+	WorkerPort   int           `env:"WORKER_PORT" envDefault:"3003"` // of the worker's /livez and /readyz
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
+	LogLevel     slog.Level    `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// HTTP is where and how requests come in.
+type HTTP struct {
+	Host           string        `env:"HOST"` // an address or "localhost"; "" is every interface
+	Port           int           `env:"PORT" envDefault:"3000"`
+	PublicURL      string        `env:"PUBLIC_URL"` // without a trailing slash; "" is whatever the request names
+	AllowedOrigins []string      `env:"ALLOWED_ORIGINS"`
+	TrustedProxies []string      `env:"TRUSTED_PROXIES"` // addresses and networks
+	PublicFiles    bool          `env:"PUBLIC_FILES" envDefault:"off"`
+	UploadWait     time.Duration `env:"UPLOAD_WAIT" envDefault:"10s"`
+	MaxUploadBytes int64         `env:"MAX_UPLOAD_BYTES" envDefault:"10GiB"`
+}
+
+// Address is what the API listens on.
+func (h HTTP) Address() string { return net.JoinHostPort(h.Host, strconv.Itoa(h.Port)) }
+
+// Loopback tells whether only this machine can reach the API.
+func (h HTTP) Loopback() bool {
+	if h.Host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(h.Host)
+	return err == nil && addr.IsLoopback()
+}
+
+// Auth is who may ask.
+type Auth struct {
+	JWTSecret   Secret `env:"AUTH_JWT_SECRET"`
+	DevUser     string `env:"DEV_USER"` // whom everybody counts as who brings no token
+	InsecureDev bool   `env:"INSECURE_DEV" envDefault:"off"`
+}
+
+// Database is the way to Postgres.
+type Database struct {
+	URL         Secret `env:"DATABASE_URL"`          // may lead through a pooler
+	DirectURL   Secret `env:"DATABASE_URL_UNPOOLED"` // leads to Postgres itself, for LISTEN and migrations
+	DirectFrom  string `env:"-"`                     // where DirectURL was taken from, for the log
+	Schema      string `env:"DATABASE_SCHEMA" envDefault:"slipway"`
+	GuideSchema string `env:"GUIDE_SCHEMA" envDefault:"public"`   // of uploadcare_files and cloudinary_files
+	MaxConns    int    `env:"DATABASE_MAX_CONNS" envDefault:"10"` // of one process
+
+	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"90d"`
+}
+
+// Staging is where bytes rest, and for how long.
+type Staging struct {
+	Dir           string        `env:"STAGING_DIR" envDefault:"./staging"`
+	Reserve       int64         `env:"STAGING_RESERVE" envDefault:"1GiB"` // bytes that stay free
+	Retention     time.Duration `env:"STAGING_RETENTION" envDefault:"7d"` // of the bytes of a failed upload
+	UnfinishedTTL time.Duration `env:"UNFINISHED_TTL" envDefault:"24h"`   // of an upload that nobody goes on with
+}
+
+// Delivery is how staged files go to their providers.
+type Delivery struct {
+	Providers       []string      `env:"PROVIDERS"` // those whose credentials are complete, if none are named
+	DefaultProvider string        `env:"DEFAULT_PROVIDER"`
+	MaxAttempts     int           `env:"MAX_ATTEMPTS" envDefault:"10"`
+	Files           int           `env:"PUSH_CONCURRENCY" envDefault:"4"` // at once, for each provider
+	PartsPerFile    int           `env:"PUSH_PARTS" envDefault:"4"`       // at once, where the provider takes several
+	Deadline        time.Duration `env:"DELIVERY_DEADLINE" envDefault:"7d"`
+	VerifyReadback  bool          `env:"VERIFY_READBACK" envDefault:"off"`
+}
+
+// Uploadcare is the way to an Uploadcare project. A base that is "" is the service's own.
+type Uploadcare struct {
+	PublicKey   string `env:"UPLOADCARE_PUBLIC_KEY"`
+	SecretKey   Secret `env:"UPLOADCARE_SECRET_KEY"`
+	UploadBase  string `env:"UPLOADCARE_UPLOAD_BASE"`
+	RESTBase    string `env:"UPLOADCARE_REST_BASE"`
+	CDNBase     string `env:"UPLOADCARE_CDN_BASE"`
+	MaxFileSize int64  `env:"UPLOADCARE_MAX_FILE_SIZE"` // the plan's, which no API tells; 0 is unknown
+	PartETag    string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
+}
+
+// Cloudinary is the way to a Cloudinary product environment. A base that is "" is the service's own.
+type Cloudinary struct {
+	CloudName    string `env:"CLOUDINARY_CLOUD_NAME"`
+	APIKey       string `env:"CLOUDINARY_API_KEY"`
+	APISecret    Secret `env:"CLOUDINARY_API_SECRET"`
+	URL          Secret `env:"CLOUDINARY_URL"` // cloudinary://key:secret@cloud, for what is not set above
+	UploadPrefix string `env:"CLOUDINARY_UPLOAD_PREFIX"`
+	DeliveryBase string `env:"CLOUDINARY_DELIVERY_BASE"`
+}

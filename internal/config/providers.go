@@ -1,0 +1,128 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+const (
+	uploadcare = "uploadcare"
+	cloudinary = "cloudinary"
+)
+
+// credential is one of the settings without which a provider cannot be asked.
+type credential struct{ variable, value, remedy string }
+
+// account is a provider and what it needs.
+type account struct {
+	provider    string
+	credentials []credential
+}
+
+// begun tells whether any of it is set.
+func (a account) begun() bool {
+	return slices.ContainsFunc(a.credentials, func(c credential) bool { return c.value != "" })
+}
+
+// accounts are those of all providers; the first is preferred.
+func (c *Config) accounts() []account {
+	const (
+		uploadcareKeys = "copy it from your project in the Uploadcare dashboard, section API Keys"
+		cloudinaryKeys = "copy it from your Cloudinary account's settings, Product Environment Credentials"
+	)
+	return []account{
+		{uploadcare, []credential{
+			{"UPLOADCARE_PUBLIC_KEY", c.Uploadcare.PublicKey, uploadcareKeys},
+			{"UPLOADCARE_SECRET_KEY", c.Uploadcare.SecretKey.Reveal(), uploadcareKeys + ", beside the public key; that one alone can upload, but neither store nor delete"},
+		}},
+		{cloudinary, []credential{
+			{"CLOUDINARY_CLOUD_NAME", c.Cloudinary.CloudName, cloudinaryKeys},
+			{"CLOUDINARY_API_KEY", c.Cloudinary.APIKey, cloudinaryKeys},
+			{"CLOUDINARY_API_SECRET", c.Cloudinary.APISecret.Reveal(), cloudinaryKeys},
+		}},
+	}
+}
+
+// checkProviders finds out which providers there are.
+func (c *Config) checkProviders(need Need, faults *Faults) {
+	c.readCloudinaryURL(faults)
+	faults.base("UPLOADCARE_UPLOAD_BASE", &c.Uploadcare.UploadBase)
+	faults.base("UPLOADCARE_REST_BASE", &c.Uploadcare.RESTBase)
+	faults.base("UPLOADCARE_CDN_BASE", &c.Uploadcare.CDNBase)
+	faults.base("CLOUDINARY_UPLOAD_PREFIX", &c.Cloudinary.UploadPrefix)
+	faults.base("CLOUDINARY_DELIVERY_BASE", &c.Cloudinary.DeliveryBase)
+	if e := c.Uploadcare.PartETag; e != "md5" && e != "ignore" {
+		faults.add("UPLOADCARE_PART_ETAG", fmt.Sprintf("is %q", e), "give md5 or ignore")
+	}
+
+	d := &c.Delivery
+	named, known := d.Providers, []string(nil)
+	d.Providers = nil
+	for _, a := range c.accounts() {
+		known = append(known, a.provider)
+		if slices.Contains(named, a.provider) || len(named) == 0 && a.begun() {
+			d.Providers = append(d.Providers, a.provider)
+			if need&(NeedAPI|NeedWorker) != 0 {
+				faults.account(a)
+			}
+		}
+	}
+	for _, name := range named {
+		if !slices.Contains(known, name) {
+			faults.add("PROVIDERS", fmt.Sprintf("names %q", name), "give one or more of "+strings.Join(known, ","))
+		}
+	}
+	switch {
+	case len(d.Providers) == 0:
+		if need&(NeedAPI|NeedWorker) != 0 {
+			faults.add("PROVIDERS", "are none: no credentials are set",
+				"set UPLOADCARE_PUBLIC_KEY and UPLOADCARE_SECRET_KEY, or CLOUDINARY_CLOUD_NAME, CLOUDINARY_API_KEY and CLOUDINARY_API_SECRET")
+		}
+	case d.DefaultProvider == "":
+		d.DefaultProvider = d.Providers[0]
+	case !slices.Contains(d.Providers, d.DefaultProvider):
+		faults.add("DEFAULT_PROVIDER", fmt.Sprintf("is %q", d.DefaultProvider), "give one of "+strings.Join(d.Providers, ","))
+	}
+}
+
+// account notes what a lacks.
+func (f *Faults) account(a account) {
+	for _, cr := range a.credentials {
+		if cr.value == "" {
+			f.add(cr.variable, "is not set", cr.remedy)
+		}
+		f.placeholder(cr.variable, cr.value, cr.remedy)
+	}
+}
+
+// readCloudinaryURL takes from CLOUDINARY_URL what is not set by itself.
+func (c *Config) readCloudinaryURL(faults *Faults) {
+	const name, spell = "CLOUDINARY_URL", "give it as cloudinary://API_KEY:API_SECRET@CLOUD_NAME"
+	if c.Cloudinary.URL == "" {
+		return
+	}
+	u, err := url.Parse(c.Cloudinary.URL.Reveal())
+	if err != nil || u.Scheme != "cloudinary" || u.Host == "" || u.User == nil {
+		faults.add(name, "is not understood", spell)
+		return
+	}
+	secret, _ := u.User.Password()
+	for _, part := range []struct {
+		variable string
+		to       *string
+		value    string
+	}{
+		{"CLOUDINARY_CLOUD_NAME", &c.Cloudinary.CloudName, u.Host},
+		{"CLOUDINARY_API_KEY", &c.Cloudinary.APIKey, u.User.Username()},
+		{"CLOUDINARY_API_SECRET", (*string)(&c.Cloudinary.APISecret), secret},
+		{"CLOUDINARY_UPLOAD_PREFIX", &c.Cloudinary.UploadPrefix, u.Query().Get("upload_prefix")},
+	} {
+		if *part.to == "" {
+			*part.to = part.value
+		} else if part.value != "" && part.value != *part.to {
+			faults.add(name, "says something else than "+part.variable, "unset one of them")
+		}
+	}
+}
