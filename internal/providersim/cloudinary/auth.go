@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -107,9 +106,7 @@ func (f *form) applyPreset(presets map[string]Preset) error {
 	}
 	for _, name := range f.names() {
 		if !slices.Contains(unsignedAllowed, name) {
-			return fail(http.StatusBadRequest, fmt.Sprintf(
-				"%s parameter is not allowed when using unsigned upload. Only %s upload parameters are allowed.",
-				name, strings.Join(unsignedAllowed[3:], ",")))
+			return fail(http.StatusBadRequest, name+" parameter is not allowed when using unsigned upload")
 		}
 	}
 	for name, value := range preset {

@@ -2,13 +2,17 @@ package cloudinary
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 )
 
-const chunk = 5<<20 + 1
+// chunk is the shortest chunk that smallChunks lets pass when it is not the last, in bytes.
+const chunk = 64<<10 + 1
+
+func smallChunks(st *Settings) { st.MinChunk = chunk - 1 }
 
 // sendChunk sends file[start:start+n] of an upload.
 func (s *site) sendChunk(id string, file []byte, start, n int) answered {
@@ -38,7 +42,7 @@ func TestChunkedUpload(t *testing.T) {
 	}
 	for name, steps := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := open(t, nil)
+			s := open(t, smallChunks)
 			for i, step := range steps {
 				sent := film
 				if step.bytes != nil {
@@ -63,7 +67,7 @@ func TestChunkedUpload(t *testing.T) {
 }
 
 func TestChunksAtOnce(t *testing.T) {
-	s := open(t, nil)
+	s := open(t, smallChunks)
 	film := bytesOf(4 * chunk)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -86,6 +90,7 @@ func TestChunksAtOnce(t *testing.T) {
 }
 
 func TestChunkIsRefused(t *testing.T) {
+	const chunk = 5<<20 + 1
 	film := bytesOf(2*chunk + 1000)
 	tests := map[string]struct {
 		send sending
@@ -128,12 +133,12 @@ func TestChunkIsRefused(t *testing.T) {
 }
 
 func TestTotalToldByTheLastChunk(t *testing.T) {
-	s := open(t, nil)
+	s := open(t, smallChunks)
 	film := bytesOf(chunk + 10)
 	send := func(part []byte, rng string) answered {
 		return s.send(sending{path: "/upload", file: part, name: "film", uploadID: "n", chunk: rng})
 	}
-	send(film[:chunk], "bytes 0-5242880/-1").want(t, 200, map[string]any{"done": false, "bytes": chunk, "resource_type": nil})
+	send(film[:chunk], fmt.Sprintf("bytes 0-%d/-1", chunk-1)).want(t, 200, map[string]any{"done": false, "bytes": chunk, "resource_type": nil})
 	send(film[chunk:], chunkRange(chunk, 10, chunk+10)).want(t, 200, map[string]any{"done": true, "etag": md5Hex(film), "resource_type": "raw"})
 }
 
@@ -149,7 +154,7 @@ func TestPartialIsForgotten(t *testing.T) {
 	}
 	for name, forget := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := open(t, nil)
+			s := open(t, smallChunks)
 			s.sendChunk("u1", film, 0, chunk).want(t, 200, nil)
 			forget(t, s)
 			s.sendChunk("u1", film, chunk, 1000).want(t, 200, map[string]any{"done": false, "bytes": 1000, "error": nil})
@@ -161,19 +166,19 @@ func TestPartialOutlivesTheProcess(t *testing.T) {
 	film := bytesOf(2*chunk + 1000)
 	dir := t.TempDir()
 	t.Run("before", func(t *testing.T) {
-		s := reopen(t, dir, nil)
+		s := reopen(t, dir, smallChunks)
 		s.sendChunk("u1", film, 0, chunk).want(t, 200, map[string]any{"done": false})
 	})
 	t.Run("between", func(t *testing.T) {
-		s := reopen(t, dir, nil)
+		s := reopen(t, dir, smallChunks)
 		s.sendChunk("u1", film, chunk, chunk).want(t, 200, map[string]any{"done": false, "bytes": 2 * chunk})
 	})
 	t.Run("after", func(t *testing.T) {
-		s := reopen(t, dir, nil)
+		s := reopen(t, dir, smallChunks)
 		s.sendChunk("u1", film, 2*chunk, 1000).want(t, 200, map[string]any{"done": true, "etag": md5Hex(film)})
 	})
 	t.Run("the asset too", func(t *testing.T) {
-		s := reopen(t, dir, nil)
+		s := reopen(t, dir, smallChunks)
 		if back := s.get(s.url + "/" + testCloud + "/video/upload/film"); !bytes.Equal(back.raw, film) {
 			t.Errorf("other bytes are delivered, status %d", back.StatusCode)
 		}
@@ -181,7 +186,10 @@ func TestPartialOutlivesTheProcess(t *testing.T) {
 }
 
 func TestStrictOrder(t *testing.T) {
-	s := open(t, func(st *Settings) { st.InOrder = true })
+	s := open(t, func(st *Settings) {
+		st.InOrder = true
+		smallChunks(st)
+	})
 	film := bytesOf(2*chunk + 1000)
 	s.sendChunk("u1", film, chunk, chunk).want(t, 400, nil)
 	s.sendChunk("u1", film, 0, chunk).want(t, 200, nil)
@@ -189,4 +197,39 @@ func TestStrictOrder(t *testing.T) {
 	s.sendChunk("u1", film, 2*chunk, 1000).want(t, 400, nil)
 	s.sendChunk("u1", film, chunk, chunk).want(t, 200, nil)
 	s.sendChunk("u1", film, 2*chunk, 1000).want(t, 200, map[string]any{"done": true, "etag": md5Hex(film)})
+}
+
+// A chunk that was on its way while the one before it was replaced began from an MD5 that is
+// no longer true.
+func TestChunkReplacedWhileTheNextArrives(t *testing.T) {
+	s := open(t, smallChunks)
+	film := bytesOf(chunk + 1000)
+	arrive := func(content []byte, start int) *form {
+		t.Helper()
+		f := &form{uploadID: "u1", chunk: &byteRange{int64(start), int64(start + len(content) - 1), int64(len(film))}}
+		if err := s.save(f, bytes.NewReader(content), "film", 1<<30); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	take := func(f *form) (partial, bool) {
+		t.Helper()
+		p, complete, err := s.partials.add(f, terms{
+			now: s.controls.Clock.Now(), deadline: s.deadline(), limit: func([]byte) int64 { return 1 << 30 },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p, complete
+	}
+	take(arrive(bytes.Repeat([]byte{7}, chunk), 0))
+	last := arrive(film[chunk:], chunk)
+	take(arrive(film[:chunk], 0))
+	p, complete := take(last)
+	if !complete {
+		t.Fatal("not complete")
+	}
+	if got, err := s.partials.md5(p); err != nil || got != md5Hex(film) {
+		t.Errorf("md5 %s, %v, want %s", got, err, md5Hex(film))
+	}
 }

@@ -26,7 +26,6 @@ const (
 	maxDataURI = 62_910_000 // bytes of a data URI (Upload guide)
 	bodyBuffer = 256 << 10  // bytes of a body read at a time
 	formRoom   = 1 << 20    // bytes that a request may need beside the file
-	errDataURI = "Invalid URI. URI byte size should not be > 62910000."
 )
 
 // params are the parameters of a request, arrays in the order of their indexes.
@@ -147,8 +146,8 @@ func (b byteRange) last() bool { return b.end+1 == b.total }
 
 // receive reads a request to its end, the file to disk. On an error nothing is kept.
 func (s *Sim) receive(r *http.Request) (*form, error) {
-	max := s.Settings().MaxRequest
-	if r.ContentLength > max+formRoom {
+	limit := s.Settings().MaxRequest
+	if r.ContentLength > limit+formRoom {
 		return nil, errTooLarge
 	}
 	f := &form{uploadID: strings.Join(r.Header.Values("X-Unique-Upload-Id"), ",")}
@@ -156,7 +155,7 @@ func (s *Sim) receive(r *http.Request) (*form, error) {
 	if header := r.Header.Get("Content-Range"); header != "" {
 		f.chunk, rangeErr = parseRange(header)
 	}
-	values, err := s.readBody(r, f, max)
+	values, err := s.readBody(r, f, limit)
 	if err == nil {
 		err = rangeErr
 	}
@@ -174,13 +173,13 @@ var errTooLarge = fail(http.StatusRequestEntityTooLarge, "Request entity too lar
 
 // readBody takes the body in any of the forms that the SDKs send. Go's SDK sends urlencoded
 // ones without a Content-Type.
-func (s *Sim) readBody(r *http.Request, f *form, max int64) (url.Values, error) {
+func (s *Sim) readBody(r *http.Request, f *form, limit int64) (url.Values, error) {
 	media, options, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil && r.Header.Get("Content-Type") != "" {
 		return nil, fail(http.StatusBadRequest, "Invalid Content-Type")
 	}
 	if media == "multipart/form-data" {
-		return s.readMultipart(r, f, options["boundary"], max)
+		return s.readMultipart(r, f, options["boundary"], limit)
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxFields+2*maxDataURI))
 	if err != nil {
@@ -196,7 +195,7 @@ func (s *Sim) readBody(r *http.Request, f *form, max int64) (url.Values, error) 
 		return nil, fail(http.StatusBadRequest, "Invalid request body")
 	}
 	if source := values.Get("file"); source != "" {
-		err = s.saveSource(r.Context(), f, strings.NewReader(source), max)
+		err = s.saveSource(r.Context(), f, strings.NewReader(source), limit)
 	}
 	return values, err
 }
@@ -243,7 +242,7 @@ func jsonText(v any) (string, error) {
 	}
 }
 
-func (s *Sim) readMultipart(r *http.Request, f *form, boundary string, max int64) (url.Values, error) {
+func (s *Sim) readMultipart(r *http.Request, f *form, boundary string, limit int64) (url.Values, error) {
 	unterminated := fail(http.StatusBadRequest, "Invalid multipart body")
 	if boundary == "" {
 		return nil, unterminated
@@ -261,9 +260,9 @@ func (s *Sim) readMultipart(r *http.Request, f *form, boundary string, max int64
 		}
 		switch name := part.FormName(); {
 		case name == "file" && f.file == nil && part.FileName() != "":
-			err = s.save(f, part, decodeName(part.FileName()), max)
+			err = s.save(f, part, decodeName(part.FileName()), limit)
 		case name == "file" && f.file == nil:
-			err = s.saveSource(r.Context(), f, part, max)
+			err = s.saveSource(r.Context(), f, part, limit)
 		default:
 			var text []byte
 			text, err = io.ReadAll(io.LimitReader(part, room))

@@ -49,7 +49,7 @@ func (s *Sim) explicit(r *http.Request, f *form, pathType string) (any, error) {
 		return nil, notFound(id.PublicID)
 	}
 	a, ok, err := s.assets.change(id, func(a *asset) {
-		a.describe(f)
+		a.annotate(f)
 		a.UpdatedAt = now
 	})
 	if err != nil {

@@ -55,8 +55,8 @@ func (c *capped) Read(p []byte) (int, error) {
 
 // save streams a file to disk. A chunk that follows what has arrived goes on with the
 // running MD5, so that the whole is never read again for its etag.
-func (s *Sim) save(f *form, r io.Reader, name string, max int64) error {
-	r = filled{&capped{r, max}}
+func (s *Sim) save(f *form, r io.Reader, name string, limit int64) error {
+	r = filled{&capped{r, limit}}
 	head := make([]byte, headSize)
 	n, err := r.Read(head)
 	if err != nil && err != io.EOF {
@@ -104,40 +104,40 @@ func resumeMD5(state []byte) (hash.Hash, error) {
 func stateMD5(h hash.Hash) ([]byte, error) { return h.(encoding.BinaryMarshaler).MarshalBinary() }
 
 // saveSource saves what a file given as text stands for: a data URI, or an address to fetch.
-func (s *Sim) saveSource(ctx context.Context, f *form, r io.Reader, max int64) error {
+func (s *Sim) saveSource(ctx context.Context, f *form, r io.Reader, limit int64) error {
 	text := bufio.NewReader(r)
 	start, err := text.Peek(len("data:"))
 	if err != nil && err != io.EOF {
 		return err
 	}
 	if string(start) == "data:" {
-		return s.saveData(f, text, max)
+		return s.saveData(f, text, limit)
 	}
 	address, err := io.ReadAll(io.LimitReader(text, maxFields))
 	if err != nil || len(address) == 0 {
 		return err
 	}
-	return s.fetch(ctx, f, string(address), max)
+	return s.fetch(ctx, f, string(address), limit)
 }
 
-func (s *Sim) saveData(f *form, text *bufio.Reader, max int64) error {
+func (s *Sim) saveData(f *form, text *bufio.Reader, limit int64) error {
 	header, err := text.ReadString(',')
 	if err != nil || !strings.HasSuffix(header, ";base64,") {
 		return fail(http.StatusBadRequest, "Invalid data URI")
 	}
 	counted := &capped{text, maxDataURI}
-	err = s.save(f, base64.NewDecoder(base64.StdEncoding, counted), "file", max)
+	err = s.save(f, base64.NewDecoder(base64.StdEncoding, counted), "file", limit)
 	var corrupt base64.CorruptInputError
 	switch {
 	case counted.left < 0:
-		return fail(http.StatusBadRequest, errDataURI)
+		return fail(http.StatusBadRequest, "Invalid URI. URI byte size should not be > 62910000.")
 	case errors.As(err, &corrupt), errors.Is(err, io.ErrUnexpectedEOF):
 		return fail(http.StatusBadRequest, "Invalid data URI")
 	}
 	return err
 }
 
-func (s *Sim) fetch(ctx context.Context, f *form, address string, max int64) error {
+func (s *Sim) fetch(ctx context.Context, f *form, address string, limit int64) error {
 	source, err := url.Parse(address)
 	if err != nil || source.Scheme != "http" && source.Scheme != "https" {
 		return fail(http.StatusBadRequest, "Unsupported source URL: "+address)
@@ -156,5 +156,5 @@ func (s *Sim) fetch(ctx context.Context, f *form, address string, max int64) err
 	if resp.StatusCode != http.StatusOK {
 		return fail(http.StatusBadRequest, fmt.Sprintf("Error in loading %s - %s", address, resp.Status))
 	}
-	return s.save(f, resp.Body, path.Base(source.Path), max)
+	return s.save(f, resp.Body, path.Base(source.Path), limit)
 }

@@ -159,8 +159,11 @@ func segments(u *url.URL) ([]string, error) {
 // resourceTypes are the kinds of asset there are, as they stand in paths and answers.
 var resourceTypes = []string{"image", "raw", "video"}
 
-// actions are the calls of the Upload API: /<resource_type>/<action>.
-var actions = map[string]func(*Sim, *http.Request, *form, string) (any, error){
+// action answers one call of the Upload API, whose path names a resource type or auto.
+type action func(s *Sim, r *http.Request, f *form, pathType string) (any, error)
+
+// actions are the calls there are, by their name behind the resource type.
+var actions = map[string]action{
 	"upload":         (*Sim).upload,
 	"upload_chunked": (*Sim).upload,
 	"destroy":        (*Sim).destroy,
@@ -178,19 +181,19 @@ func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, pat
 		s.admin(w, r, path)
 		return
 	}
-	resourceType, name := "auto", path[0]
+	pathType, name := "auto", path[0]
 	if len(path) == 2 {
-		resourceType, name = path[0], path[1]
+		pathType, name = path[0], path[1]
 	}
-	action, ok := actions[name]
+	do, ok := actions[name]
 	switch {
-	case !ok || len(path) > 2 || resourceType != "auto" && !slices.Contains(resourceTypes, resourceType):
+	case !ok || len(path) > 2 || pathType != "auto" && !slices.Contains(resourceTypes, pathType):
 		writeError(w, fail(http.StatusNotFound, "Not found"))
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, fail(http.StatusMethodNotAllowed, "Method not allowed"))
 	default:
-		answer, err := s.act(r, resourceType, action)
+		answer, err := s.act(r, pathType, do)
 		if err != nil {
 			writeError(w, err)
 			return
@@ -201,21 +204,17 @@ func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, pat
 
 // act reads the whole request, then asks who sent it, as the service does: parameters may
 // come after the file.
-func (s *Sim) act(r *http.Request, resourceType string, action func(*Sim, *http.Request, *form, string) (any, error)) (any, error) {
+func (s *Sim) act(r *http.Request, pathType string, do action) (any, error) {
 	f, err := s.receive(r)
 	if err != nil {
 		s.drain(r)
 		return nil, err
 	}
-	answer, err := s.actAs(r, f, resourceType, action)
-	return answer, errors.Join(err, s.files.Remove(f.spare()...))
-}
-
-func (s *Sim) actAs(r *http.Request, f *form, resourceType string, action func(*Sim, *http.Request, *form, string) (any, error)) (any, error) {
-	if err := s.authenticate(r, f); err != nil {
-		return nil, err
+	var answer any
+	if err = s.authenticate(r, f); err == nil {
+		answer, err = do(s, r, f, pathType)
 	}
-	return action(s, r, f, resourceType)
+	return answer, errors.Join(err, s.files.Remove(f.spare()...))
 }
 
 // drain reads what is left of a body that is refused, so that the refusal is not lost in the

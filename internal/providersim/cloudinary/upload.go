@@ -104,7 +104,7 @@ type draft struct {
 	resourceType string
 	contentType  string
 	format       string // extension that the bytes, else the file name, stand for
-	isContent    string // resource type that the bytes alone stand for
+	contentIs    string // resource type that the bytes alone stand for
 	randomID     string
 
 	blobs   []providersim.Blob
@@ -120,7 +120,7 @@ func (s *Sim) describe(f *form, pathType string, head []byte, settings Settings)
 	d := draft{
 		contentType: sniffed.String(),
 		format:      strings.TrimPrefix(sniffed.Extension(), "."),
-		isContent:   kind(sniffed.String()),
+		contentIs:   kind(sniffed.String()),
 		randomID:    randomID(),
 	}
 	ext := strings.TrimPrefix(path.Ext(f.fileName()), ".")
@@ -249,7 +249,7 @@ func (s *Sim) store(r *http.Request, f *form, d draft) (answer any, kept bool, e
 		return nil, false, fail(http.StatusBadRequest, "Empty file")
 	case d.size > maxSync && !f.flag("async", false):
 		return nil, false, fail(http.StatusBadRequest, "File is too large for synchronous processing, use async")
-	case d.resourceType == "image" && d.isContent != "image":
+	case d.resourceType == "image" && d.contentIs != "image":
 		return nil, false, fail(http.StatusBadRequest, "Invalid image file")
 	}
 	if err := f.checkFormat(d); err != nil {
@@ -335,12 +335,12 @@ func (s *Sim) compose(f *form, d draft, now time.Time) asset {
 	if a.DisplayName == "" {
 		a.DisplayName = path.Base(a.PublicID)
 	}
-	a.describe(f)
+	a.annotate(f)
 	return a
 }
 
-// describe sets what may also be set later, by explicit.
-func (a *asset) describe(f *form) {
+// annotate sets what may also be set later, by explicit.
+func (a *asset) annotate(f *form) {
 	if _, ok := f.params["tags"]; ok || a.Tags == nil {
 		a.Tags = f.list("tags")
 	}

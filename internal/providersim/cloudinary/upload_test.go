@@ -214,7 +214,7 @@ func TestAuthentication(t *testing.T) {
 		"a key that is no number":        {sending{unsigned: true, params: map[string]string{"api_key": "x", "signature": "y"}}, 400, "Upload preset must be specified when using unsigned upload"},
 		"a preset":                       {sending{unsigned: true, params: map[string]string{"upload_preset": "open"}}, 200, ""},
 		"an unknown preset":              {sending{unsigned: true, params: map[string]string{"upload_preset": "none"}}, 400, "Upload preset not found"},
-		"more than an unsigned one may":  {sending{unsigned: true, params: map[string]string{"upload_preset": "open", "overwrite": "true"}}, 400, "*overwrite parameter is not allowed when using unsigned upload"},
+		"more than an unsigned one may":  {sending{unsigned: true, params: map[string]string{"upload_preset": "open", "overwrite": "true"}}, 400, "overwrite parameter is not allowed when using unsigned upload"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -222,9 +222,6 @@ func TestAuthentication(t *testing.T) {
 			tt.send.path, tt.send.file, tt.send.name = "/raw/upload", []byte("x"), "a"
 			a := s.send(tt.send)
 			a.want(t, tt.status, nil)
-			if prefix, ok := strings.CutPrefix(tt.message, "*"); ok && strings.HasPrefix(a.message(), prefix) {
-				return
-			}
 			if a.message() != tt.message {
 				t.Errorf("message %q, want %q", a.message(), tt.message)
 			}
