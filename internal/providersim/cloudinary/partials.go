@@ -1,269 +1,241 @@
-package uploadcare
+package cloudinary
 
 import (
 	"cmp"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"image"
-	_ "image/gif"  // measured in content_info
-	_ "image/jpeg" // measured in content_info
-	_ "image/png"  // measured in content_info
+	"io"
 	"net/http"
 	"slices"
-	"strings"
+	"sync"
 	"time"
-
-	"github.com/gabriel-vasile/mimetype"
-	"github.com/google/uuid"
 
 	"slipway/internal/providersim"
 )
 
-// unstoredLife is how long a file lives that nobody stored ("Storage" in the documentation).
-const unstoredLife = 24 * time.Hour
-
-// maxName bounds a file name, in characters; the service's own bound is not documented.
-const maxName = 255
-
-// Asset is one uploaded file, as it is kept.
-type Asset struct {
-	UUID     string             `json:"uuid"`
-	Name     string             `json:"name"`      // as the client gave it
-	MimeType string             `json:"mime_type"` // as the client declared it
-	Blobs    []providersim.Blob `json:"blobs,omitempty"`
-	Size     int64              `json:"size"`
-	Sum      string             `json:"md5,omitempty"` // of the whole; "" until somebody asked
-	ETag     string             `json:"etag"`
-
-	Detected string `json:"detected"` // MIME type found in the content
-	Image    *Image `json:"image,omitempty"`
-
-	Uploaded time.Time  `json:"uploaded"`
-	Ready    *time.Time `json:"ready,omitempty"` // nil is never
-	Stored   *time.Time `json:"stored,omitempty"`
-	Removed  *time.Time `json:"removed,omitempty"`
-	Expired  bool       `json:"expired,omitempty"` // removed by the service, nobody having stored it
-
-	Metadata map[string]string `json:"metadata,omitempty"`
-	Tags     []string          `json:"tags,omitempty"`
+// partial is a chunked upload that is not complete.
+type partial struct {
+	Started  time.Time `json:"started"`
+	Total    int64     `json:"total"`     // -1 until a chunk has told it
+	PublicID string    `json:"public_id"` // drawn with the first chunk, for requests that name none
+	Head     []byte    `json:"head"`      // the first bytes, once they are there
+	Pieces   []piece   `json:"pieces"`    // by start, never overlapping
 }
 
-// Image is what the service found out about an image.
-type Image struct {
-	Format string `json:"format"`
-	Width  int    `json:"width"`
-	Height int    `json:"height"`
+// piece is a chunk that has arrived.
+type piece struct {
+	Start int64            `json:"start"`
+	Blob  providersim.Blob `json:"blob"`
+	Sum   []byte           `json:"sum,omitempty"` // running MD5 up to the piece's end; nil while unknown
 }
 
-// at is the asset at a time: one that nobody stored is removed when its life is over.
-func (a Asset) at(now time.Time) Asset {
-	end := a.Uploaded.Add(unstoredLife)
-	if a.Stored == nil && a.Removed == nil && !now.Before(end) {
-		a.Removed, a.Expired = &end, true
+func (p piece) end() int64 { return p.Start + p.Blob.Size }
+
+func (p partial) received() int64 {
+	var n int64
+	for _, piece := range p.Pieces {
+		n += piece.Blob.Size
 	}
-	return a
+	return n
 }
 
-func (a Asset) readyAt(now time.Time) bool { return a.Ready != nil && !now.Before(*a.Ready) }
-
-// file is what an upload says about the file it brings.
-type file struct {
-	Name     string            `json:"name"`
-	MimeType string            `json:"mime_type"`
-	Store    bool              `json:"store"`
-	Metadata map[string]string `json:"metadata,omitempty"`
-	Tags     []string          `json:"tags,omitempty"`
+func (p partial) blobs() []providersim.Blob {
+	blobs := make([]providersim.Blob, len(p.Pieces))
+	for i, piece := range p.Pieces {
+		blobs[i] = piece.Blob
+	}
+	return blobs
 }
 
-// newAsset makes the asset of an upload that is now complete. It reads the head of the content.
-func (s *Sim) newAsset(id string, f file, blobs []providersim.Blob) (Asset, error) {
-	now := s.Controls.Clock.Now().Truncate(time.Microsecond) // as far as the REST API shows it
-	a := Asset{
-		UUID: id, Name: f.Name, MimeType: f.MimeType, Blobs: blobs, ETag: etag(blobs),
-		Uploaded: now, Metadata: f.Metadata, Tags: f.Tags,
-	}
-	if len(blobs) == 1 {
-		a.Sum = blobs[0].MD5
-	}
-	if f.Store {
-		a.Stored = &now
-	}
-	if delay := s.Config().ReadyDelayMS; delay >= 0 {
-		ready := now.Add(time.Duration(delay) * time.Millisecond)
-		a.Ready = &ready
-	}
-	content := s.files.Open(blobs...)
-	defer content.Close()
-	a.Size = content.Size()
-	detected, err := mimetype.DetectReader(content)
+// partials keeps the chunked uploads of the cloud by X-Unique-Upload-Id.
+type partials struct {
+	files *providersim.Files
+	mu    sync.Mutex // held over a change of a row, never while a body is read
+	rows  *providersim.Table[partial]
+}
+
+func openPartials(path string, files *providersim.Files) (*partials, error) {
+	rows, err := providersim.OpenTable[partial](path)
 	if err != nil {
-		return Asset{}, fmt.Errorf("look at %s: %w", id, err)
+		return nil, err
 	}
-	a.Detected, _, _ = strings.Cut(detected.String(), ";")
-	if strings.HasPrefix(a.Detected, "image/") {
-		a.Image = measure(content)
-	}
-	return a, nil
+	return &partials{files: files, rows: rows}, nil
 }
 
-// measure is nil for an image that cannot be measured.
-func measure(content *providersim.Content) *Image {
-	if _, err := content.Seek(0, 0); err != nil {
-		return nil
+func (ps *partials) Close() error { return ps.rows.Close() }
+
+// forget drops every partial, or only the expired ones: those that began at or before the
+// deadline.
+func (ps *partials) forget(deadline time.Time) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for id, p := range ps.rows.All() {
+		if p.Started.After(deadline) {
+			continue
+		}
+		if err := errors.Join(ps.rows.Delete(id), ps.files.Remove(p.blobs()...)); err != nil {
+			return err
+		}
 	}
-	dim, format, err := image.DecodeConfig(content)
+	return nil
+}
+
+// sumBefore is the running MD5 of all bytes before start, nil when they are not there yet.
+func (ps *partials) sumBefore(id string, start int64, deadline time.Time) []byte {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p, ok := ps.rows.Get(id)
+	if !ok || !p.Started.After(deadline) {
+		p = partial{}
+	}
+	return p.sumBefore(start)
+}
+
+func (p partial) sumBefore(start int64) []byte {
+	if start == 0 {
+		return emptyMD5
+	}
+	for _, piece := range p.Pieces {
+		if piece.end() == start {
+			return piece.Sum
+		}
+	}
+	return nil
+}
+
+var emptyMD5 = func() []byte {
+	state, err := stateMD5(md5.New())
 	if err != nil {
-		return nil
+		panic(err) // crypto/md5 has no error to give
 	}
-	return &Image{Format: strings.ToUpper(format), Width: dim.Width, Height: dim.Height}
+	return state
+}()
+
+// terms are the rules that a chunk is held to.
+type terms struct {
+	now      time.Time
+	deadline time.Time // a partial that began at or before it is forgotten
+	minChunk int64
+	limit    func(head []byte) int64 // most bytes of the whole, told by its first bytes
+	inOrder  bool
 }
 
-// etag is S3's: the MD5 of one blob, or of the MD5s of several with their number.
-func etag(blobs []providersim.Blob) string {
-	if len(blobs) == 1 {
-		return blobs[0].MD5
+// add takes a chunk in. The chunk that makes the upload complete, whichever it is, gets
+// complete = true and takes the partial out: its blobs are the caller's.
+func (ps *partials) add(f *form, t terms) (p partial, complete bool, err error) {
+	if err := ps.forget(t.deadline); err != nil {
+		return partial{}, false, err
 	}
-	sum := md5.New()
-	for _, b := range blobs {
-		raw, _ := hex.DecodeString(b.MD5) // our own hex
-		sum.Write(raw)
-	}
-	return fmt.Sprintf("%x-%d", sum.Sum(nil), len(blobs))
-}
-
-// asset returns a file as it is now; a removed one is shown too.
-func (s *Sim) asset(id string) (Asset, bool) {
-	a, ok := s.assets.Get(id)
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p, ok := ps.rows.Get(f.uploadID)
 	if !ok {
-		return Asset{}, false
+		p = partial{Started: t.now, Total: -1, PublicID: randomID()}
 	}
-	return a.at(s.Controls.Clock.Now()), true
-}
-
-// store makes a file permanent; storing again keeps the first time stamp, and a removed file
-// stays removed.
-func (s *Sim) store(id string) (Asset, bool, error) {
-	now := s.Controls.Clock.Now()
-	a, ok, err := s.assets.Update(id, func(a *Asset) error {
-		if *a = a.at(now); a.Stored == nil && a.Removed == nil {
-			a.Stored = &now
-		}
-		return nil
-	})
-	return a, ok, err
-}
-
-// remove deletes a file's bytes; its record stays.
-func (s *Sim) remove(id string) (Asset, bool, error) {
-	now := s.Controls.Clock.Now()
-	var blobs []providersim.Blob
-	a, ok, err := s.assets.Update(id, func(a *Asset) error {
-		if *a = a.at(now); a.Removed == nil {
-			a.Removed = &now
-		}
-		blobs, a.Blobs, a.Stored = a.Blobs, nil, nil
-		return nil
-	})
-	if err == nil {
-		err = s.files.Remove(blobs...)
-	}
-	return a, ok, err
-}
-
-// sweep frees the bytes of what has expired, at most once an hour of the simulator's clock.
-func (s *Sim) sweep() error {
-	now := s.Controls.Clock.Now()
-	s.mu.Lock()
-	due := now.Sub(s.swept) >= time.Hour
-	if due {
-		s.swept = now
-	}
-	s.mu.Unlock()
-	if !due {
-		return nil
-	}
-	for id, a := range s.assets.All() {
-		if len(a.Blobs) > 0 && a.at(now).Expired {
-			if _, _, err := s.remove(id); err != nil {
-				return err
-			}
-		}
-	}
-	return s.sweepSessions(now)
-}
-
-// File is one entry of /_sim/files.
-type File struct {
-	UUID     string            `json:"uuid"`
-	Name     string            `json:"name"`
-	MimeType string            `json:"mime_type"`
-	Size     int64             `json:"size"`
-	MD5      string            `json:"md5"` // "" once the bytes are removed, if nobody asked before
-	Uploaded time.Time         `json:"uploaded"`
-	Stored   bool              `json:"stored"`
-	Removed  bool              `json:"removed"`
-	Expired  bool              `json:"expired"` // removed because nobody stored it
-	Metadata map[string]string `json:"metadata"`
-	Tags     []string          `json:"tags"`
-}
-
-// Inventory lists every file there ever was, oldest first.
-func (s *Sim) Inventory() ([]File, error) {
-	list := []File{}
-	now := s.Controls.Clock.Now()
-	for id, a := range s.assets.All() {
-		a = a.at(now)
-		if a.Sum == "" && len(a.Blobs) > 0 {
-			sum, err := s.files.MD5(a.Blobs...)
-			if err != nil {
-				return nil, err
-			}
-			if _, _, err := s.assets.Update(id, func(a *Asset) error { a.Sum = sum; return nil }); err != nil {
-				return nil, err
-			}
-			a.Sum = sum
-		}
-		list = append(list, File{
-			UUID: id, Name: a.Name, MimeType: a.MimeType, Size: a.Size, MD5: a.Sum, Uploaded: a.Uploaded,
-			Stored: a.Stored != nil, Removed: a.Removed != nil, Expired: a.Expired, Metadata: a.Metadata, Tags: a.Tags,
-		})
-	}
-	slices.SortFunc(list, func(a, b File) int {
-		return cmp.Or(a.Uploaded.Compare(b.Uploaded), strings.Compare(a.UUID, b.UUID))
-	})
-	return list, nil
-}
-
-func (s *Sim) serveFiles(w http.ResponseWriter, r *http.Request) {
-	list, err := s.Inventory()
+	p, replaced, err := p.with(f, t)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return partial{}, false, err
 	}
-	providersim.WriteControl(w, list)
+	f.file.kept = true
+	if p.Total >= 0 && p.received() == p.Total {
+		err = ps.rows.Delete(f.uploadID)
+		complete = true
+	} else {
+		err = ps.rows.Put(f.uploadID, p)
+	}
+	return p, complete, errors.Join(err, ps.files.Remove(replaced...))
 }
 
-func newUUID() string { return uuid.NewString() }
+// with is the partial with the form's chunk in it. The same range again replaces.
+func (p partial) with(f *form, t terms) (partial, []providersim.Blob, error) {
+	rng, size := f.chunk, f.file.blob.Size
+	switch {
+	case size != rng.size():
+		return p, nil, fail(http.StatusBadRequest, fmt.Sprintf(
+			"Content-Range of %d bytes does not match the %d bytes received", rng.size(), size))
+	case !rng.last() && size <= t.minChunk:
+		return p, nil, fail(http.StatusBadRequest, "All parts except EOF-chunk must be larger than 5mb")
+	case p.Total >= 0 && rng.total >= 0 && p.Total != rng.total:
+		return p, nil, fail(http.StatusBadRequest, "Content-Range total differs from the one of an earlier chunk")
+	}
+	p.Total = max(p.Total, rng.total)
+	if rng.start == 0 {
+		p.Head = f.file.head
+	}
+	added := piece{Start: rng.start, Blob: f.file.blob}
+	if f.file.after != nil && string(p.sumBefore(rng.start)) == string(f.file.before) {
+		added.Sum = f.file.after
+	}
+	pieces, replaced, err := p.place(added)
+	if err != nil {
+		return p, nil, err
+	}
+	if t.inOrder && !endsWith(pieces, added) {
+		return p, nil, fail(http.StatusBadRequest, "Chunks must arrive in order")
+	}
+	p.Pieces = pieces
+	if limit, n := t.limit(p.Head), p.received(); n > limit {
+		return p, nil, tooLargeForPlan(n, limit)
+	}
+	return p, replaced, nil
+}
 
-// safeName is a file name as it stands in URLs: the stem keeps ASCII letters, digits and _.
-func safeName(name string) string {
-	stem, ext := name, ""
-	if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
-		stem, ext = name[:dot], name[dot+1:]
-	}
-	keep := func(r rune) rune {
-		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
-			return r
+// place puts a piece among the others, instead of one with the same start. When that
+// changes bytes, the running MD5s behind it are no longer known.
+func (p partial) place(added piece) (pieces []piece, replaced []providersim.Blob, err error) {
+	pieces = []piece{added}
+	changed := false
+	for _, old := range p.Pieces {
+		switch {
+		case old.Start == added.Start:
+			replaced = append(replaced, old.Blob)
+			changed = string(old.Sum) != string(added.Sum)
+		case old.Start < added.end() && added.Start < old.end():
+			return nil, nil, fail(http.StatusBadRequest, "Content-Range overlaps another chunk")
+		case p.Total >= 0 && old.end() > p.Total:
+			return nil, nil, fail(http.StatusBadRequest, "Content-Range total is less than what has arrived")
+		default:
+			pieces = append(pieces, old)
 		}
-		return -1
 	}
-	stem, ext = strings.Map(keep, stem), strings.Map(keep, ext)
-	if stem == "" {
-		stem = "file"
+	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.Start, b.Start) })
+	if changed {
+		for i := range pieces {
+			if pieces[i].Start > added.Start {
+				pieces[i].Sum = nil
+			}
+		}
 	}
-	if ext == "" {
-		return stem
+	return pieces, replaced, nil
+}
+
+// endsWith is whether the piece is the last one and there is no gap before it.
+func endsWith(pieces []piece, last piece) bool {
+	n := len(pieces)
+	if pieces[n-1].Start != last.Start {
+		return false
 	}
-	return stem + "." + ext
+	return n == 1 && last.Start == 0 || n > 1 && pieces[n-2].end() == last.Start
+}
+
+// md5 is the lower-hex MD5 of a complete partial; only what came out of order is read again.
+func (ps *partials) md5(p partial) (string, error) {
+	state, from := emptyMD5, 0
+	for i, piece := range p.Pieces {
+		if piece.Sum != nil {
+			state, from = piece.Sum, i+1
+		}
+	}
+	running, err := resumeMD5(state)
+	if err != nil {
+		return "", err
+	}
+	rest := ps.files.Open(p.blobs()[from:]...)
+	defer rest.Close()
+	if _, err := io.Copy(running, rest); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(running.Sum(nil)), nil
 }
