@@ -17,8 +17,12 @@ import (
 	"time"
 )
 
-// amzTime is the form of X-Amz-Date.
-const amzTime = "20060102T150405Z"
+const (
+	// amzTime is the form of X-Amz-Date.
+	amzTime = "20060102T150405Z"
+	// maxRefusedBody is how much of a refused part is read and thrown away, in bytes.
+	maxRefusedBody = 64 << 20
+)
 
 // s3Error is an error answer of the part storage (S3 API reference, "Error responses").
 type s3Error struct {
@@ -81,6 +85,9 @@ func (s *Sim) PartsHandler() http.Handler {
 		}
 		sum, err := s.putPart(r)
 		if err != nil {
+			// A refusal waits for the body: a client that still sends would see a broken
+			// connection in place of it. What cannot be read changes nothing about it.
+			io.CopyN(io.Discard, r.Body, maxRefusedBody)
 			writeS3Error(w, err)
 			return
 		}
