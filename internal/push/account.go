@@ -12,9 +12,6 @@ import (
 	"slipway/internal/upload"
 )
 
-// pauseProbe is how long a provider rests after its account was refused, before it is asked again.
-const pauseProbe = 30 * time.Second
-
 // pausedError ends an attempt because nothing can be sent from the account now.
 type pausedError struct {
 	says upload.Error
@@ -59,15 +56,15 @@ func (w *worker) learn(ctx context.Context, p provider.Provider) error {
 // pause stops every worker from sending to the account until it is asked again.
 func (w *worker) pause(ctx context.Context, name string, pe *provider.Error) *pausedError {
 	reason := sentence(providerTitle(name)+" refuses the account", pe.Message)
-	if err := postgres.PauseProvider(ctx, w.pool, name, string(upload.ProviderAccount), reason, pauseProbe); err != nil {
+	if err := postgres.PauseProvider(ctx, w.pool, name, string(upload.ProviderAccount), reason, w.Rest); err != nil {
 		w.log.Error("pause the provider", "provider", name, "error", err)
 	}
-	return newPause(name, upload.ProviderAccount, reason, pauseProbe)
+	return newPause(name, upload.ProviderAccount, reason, w.Rest)
 }
 
 func newPause(name string, code upload.Code, reason string, left time.Duration) *pausedError {
 	return &pausedError{
-		wait: left + rand.N(time.Second),
+		wait: left + rand.N(left/10+time.Millisecond),
 		says: upload.Error{Code: code, Retryable: true, FixableBy: upload.ByOperator,
 			Message: reason + " Delivery goes on by itself once the operator has mended it."},
 	}

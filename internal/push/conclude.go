@@ -30,15 +30,8 @@ var (
 // Backoff is how long to wait after the given attempt, from 1: two seconds doubled each time, at
 // most ten minutes, and somewhere in the upper half of it.
 func Backoff(attempt int) time.Duration {
-	d := min(2*time.Second<<min(attempt-1, 10), 10*time.Minute)
+	d := min(2*time.Second<<min(max(attempt, 1)-1, 10), 10*time.Minute)
 	return d/2 + rand.N(d/2)
-}
-
-func (w *worker) backoff(attempt int) time.Duration {
-	if w.Settings.Backoff != nil {
-		return w.Settings.Backoff(max(attempt, 1))
-	}
-	return Backoff(max(attempt, 1))
 }
 
 // outcome is what an attempt that did not deliver comes to.
@@ -93,7 +86,7 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 			e.Message = fmt.Sprintf("%s It was tried %d times.", e.Message, u.Attempt)
 			return outcome{err: e, give: true}
 		}
-		return outcome{err: e, after: w.backoff(u.Attempt)}
+		return outcome{err: e, after: w.Backoff(u.Attempt)}
 	}
 	service := providerTitle(u.Provider)
 
@@ -105,10 +98,10 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 		return outcome{give: true, err: upload.Error{Code: upload.StagingCorrupted, FixableBy: upload.ByYou,
 			Message: "The stored copy of the file was damaged before it could be delivered. Upload the file again."}}
 	case errors.Is(cause, staging.ErrMissing), errors.As(cause, &se):
-		return outcome{after: 30 * time.Second, giveBack: true, err: upload.Error{Code: upload.StagingUnreachable, Retryable: true, FixableBy: upload.ByOperator,
+		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.StagingUnreachable, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "The stored copy of the file cannot be read at the moment. Delivery goes on once the operator has mended it."}}
 	case errors.Is(cause, errNoProvider):
-		return outcome{after: time.Minute, giveBack: true, err: upload.Error{Code: upload.ProviderMissing, Retryable: true, FixableBy: upload.ByOperator,
+		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.ProviderMissing, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "No running worker has credentials for " + service + ". Delivery goes on once one has."}}
 	case errors.As(cause, &paused):
 		return outcome{after: paused.wait, giveBack: true, err: paused.says}
@@ -121,7 +114,7 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 	case provider.Throttled:
 		wait := pe.RetryAfter
 		if wait <= 0 {
-			wait = w.backoff(u.Attempt)
+			wait = w.Backoff(u.Attempt)
 		}
 		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
 			Message: fmt.Sprintf("%s asked to wait %s.", service, wait.Round(time.Second))}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -86,10 +87,22 @@ func (a *attempt) run(ctx context.Context) (upload.Asset, error) {
 			return upload.Asset{}, err
 		}
 		if lost > maxSessionsLost {
-			return upload.Asset{}, err
+			return upload.Asset{}, refusal(pe)
 		}
 		reason = pe.Message
 	}
+}
+
+// refusal is what a session lost again and again comes to. A provider that answers each time that
+// the request itself is bad has not forgotten anything: it does not want these bytes.
+func refusal(pe *provider.Error) error {
+	switch pe.Status {
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		r := *pe
+		r.Verdict = provider.Reject
+		return &r
+	}
+	return pe
 }
 
 // maxSessionsLost is how many sessions may be lost, without progress beyond them, before an attempt ends.
@@ -282,7 +295,7 @@ func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
 		a.log.Warn("a part is sent again", "part", n, "try", try, "error", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(a.backoff(try) / 4):
+		case <-time.After(a.Backoff(try) / 4):
 		}
 	}
 }

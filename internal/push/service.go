@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,12 +36,17 @@ const checkAccounts = time.Hour
 // Start begins to work. pool must be a direct one: a transaction pooler carries no LISTEN. The
 // lanes are those of the providers given.
 func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store staging.Store, providers []provider.Provider, s Settings, log *slog.Logger) (*Service, error) {
+	if s.Backoff == nil {
+		s.Backoff = Backoff
+	}
+	s.Rest = cmp.Or(s.Rest, 30*time.Second)
+	s.Poll = cmp.Or(s.Poll, 5*time.Second)
 	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
 	queues := map[string]river.QueueConfig{}
 	for _, p := range providers {
 		w.providers[p.Name()] = p
 		for _, q := range upload.Queues(p.Name()) {
-			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1), FetchCooldown: 10 * time.Millisecond}
+			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
 	}
 	kinds := river.NewWorkers()
@@ -49,7 +55,8 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		Schema:               names.Schema,
 		Workers:              kinds,
 		Queues:               queues,
-		FetchPollInterval:    5 * time.Second,
+		FetchCooldown:        10 * time.Millisecond,
+		FetchPollInterval:    s.Poll,
 		JobTimeout:           2 * time.Minute,
 		RescueStuckJobsAfter: 5 * time.Minute,
 		SoftStopTimeout:      softStop,
@@ -95,7 +102,7 @@ func (w *worker) watchAccount(ctx context.Context, p provider.Provider) {
 		if err := w.learn(ctx, p); errors.As(err, &paused) {
 			wait = paused.wait
 		} else if err != nil && ctx.Err() == nil {
-			wait = pauseProbe
+			wait = w.Rest
 			w.log.Warn("the provider cannot be asked for its plan", "provider", p.Name(), "error", err)
 		}
 		select {

@@ -28,6 +28,8 @@ type Settings struct {
 	PartsInFlight int    // of one file
 	KeepFailed    time.Duration
 	Backoff       func(attempt int) time.Duration // nil: Backoff
+	Rest          time.Duration                   // before what an operator must mend is looked at again; 0: 30 s
+	Poll          time.Duration                   // how often jobs whose time has come are looked for; 0: 5 s
 }
 
 // worker works the push jobs of one process.
