@@ -75,7 +75,7 @@ func WriteControl(w http.ResponseWriter, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(body, '\n'))
+	_, _ = w.Write(append(body, '\n')) // an error is a client that has left
 }
 
 // methodNotAllowed answers 405 and names the methods there are.

@@ -25,9 +25,9 @@ func reset(w http.ResponseWriter) {
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0)
 	}
-	conn.Close()
+	_ = conn.Close()
 }
 
 // held is an answer that has not been sent.
@@ -60,7 +60,7 @@ func (h *held) send(w http.ResponseWriter) {
 	w.Header().Set("Content-Length", strconv.Itoa(h.body.Len()))
 	h.WriteHeader(http.StatusOK)
 	w.WriteHeader(h.status)
-	w.Write(h.body.Bytes())
+	_, _ = w.Write(h.body.Bytes()) // an error is a client that has left
 }
 
 // halfWriter sends half of an answer's body.

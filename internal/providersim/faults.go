@@ -202,7 +202,7 @@ func (ru *rule) happen(w http.ResponseWriter, r *http.Request, next http.Handler
 		next.ServeHTTP(newHeld(), r)
 		panic(http.ErrAbortHandler)
 	case Stall:
-		io.Copy(io.Discard, r.Body) // an error here is the client leaving, which the context tells too
+		_, _ = io.Copy(io.Discard, r.Body) // an error is a client that has left; the context tells it too
 		select {
 		case <-r.Context().Done():
 		case <-ru.gone:
@@ -230,7 +230,7 @@ func (ru *rule) answer(w http.ResponseWriter) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(ru.Status)
-	io.WriteString(w, ru.Body)
+	_, _ = io.WriteString(w, ru.Body) // an error is a client that has left
 }
 
 func (ru *rule) amend(real *held) {

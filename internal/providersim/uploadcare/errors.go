@@ -98,7 +98,7 @@ func writeUploadError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(e.Status)
-	io.WriteString(w, e.Text)
+	_, _ = io.WriteString(w, e.Text) // an error is a client that has left
 }
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
@@ -106,5 +106,5 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	enc.Encode(v)
+	_ = enc.Encode(v) // an error is a client that has left
 }

@@ -76,7 +76,7 @@ func (s *Sim) restRoutes() http.Handler {
 		if !hasMethod(mux, r) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			w.WriteHeader(http.StatusNotFound)
-			io.WriteString(w, "<!DOCTYPE html><html><body><h1>Not Found</h1></body></html>")
+			_, _ = io.WriteString(w, "<!DOCTYPE html><html><body><h1>Not Found</h1></body></html>")
 			return
 		}
 		_, err := s.restCall(w, r, func(c restCall) (restAnswer, error) {
