@@ -157,7 +157,7 @@ func (b *body) stop(err error) {
 		return
 	}
 	b.stopped = err
-	_ = b.wire.conn.SetReadDeadline(time.Unix(1, 0)) // a closed connection wakes its reader too
+	_ = b.wire.conn.SetReadDeadline(time.Unix(1, 0)) // nothing but a closed connection refuses it, and that wakes its reader too
 }
 
 // close takes the connection back from the handler; what comes later leaves its deadlines alone.
@@ -169,7 +169,7 @@ func (b *body) close() {
 	if b.stopped != nil && b.wire.err == nil {
 		b.wire.err = b.stopped
 	}
-	_ = b.wire.conn.SetReadDeadline(time.Time{}) // a closed connection serves nobody any more
+	_ = b.wire.conn.SetReadDeadline(time.Time{}) // settle does it again and looks
 }
 
 func tooLarge(limit int64) *upload.Error {

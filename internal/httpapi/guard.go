@@ -229,6 +229,23 @@ func (c *guardConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// SetReadDeadline, and SetWriteDeadline, succeed on a closed connection, where the next read or write tells
+// enough: fasthttp panics when they fail, and a drain closes connections under its feet.
+func (c *guardConn) SetReadDeadline(t time.Time) error {
+	return unlessClosed(c.Conn.SetReadDeadline(t))
+}
+
+func (c *guardConn) SetWriteDeadline(t time.Time) error {
+	return unlessClosed(c.Conn.SetWriteDeadline(t))
+}
+
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
 // sawEOF tells whether the client has ended its side.
 func (c *guardConn) sawEOF() bool { return errors.Is(c.readErr, io.EOF) }
 

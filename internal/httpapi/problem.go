@@ -30,6 +30,8 @@ var outcomes = map[upload.Code]outcome{
 	upload.Unauthorized:        {status: 401, title: "Unauthorized"},
 	upload.Forbidden:           {status: 403, title: "Forbidden"},
 	upload.InvalidRequest:      {status: 400, title: "Invalid request"},
+	upload.InvalidParameter:    {status: 422, title: "Invalid parameter"},
+	upload.LengthRequired:      {status: 411, title: "Length required"},
 	upload.NoFile:              {status: 422, title: "No file"},
 	upload.SeveralFiles:        {status: 422, title: "Several files"},
 	upload.EmptyFile:           {status: 422, title: "Empty file"},

@@ -1,0 +1,181 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"slipway/internal/auth"
+	"slipway/internal/events"
+	"slipway/internal/ingest"
+	"slipway/internal/postgres"
+	"slipway/internal/upload"
+)
+
+// API are the routes, and what stands behind them. Its fields are set before Mount.
+type API struct {
+	Auth   *auth.Authenticator
+	Ingest *ingest.Ingest
+	Pool   *pgxpool.Pool
+	Hub    *events.Hub
+
+	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
+	PublicFiles bool          // the content of a file is anybody's who knows its upload
+
+	server *Server
+}
+
+const (
+	// queryTime is for what a request asks of the database, or writes to it, in one go.
+	queryTime = 10 * time.Second
+	// recordTime is for making an upload of a staged file. It is longer than the outage that is sat out.
+	recordTime = 15 * time.Second
+)
+
+// Mount adds the routes to s, before it serves.
+func (s *Server) Mount(a *API) {
+	a.server = s
+	app := s.app
+	app.Get("/readyz", a.readyz)
+
+	app.Get("/", a.forPeople, a.authenticated, a.home)
+	app.Get("/uploads/:id", a.forPeople, a.authenticated, a.uploadPage)
+
+	app.Post("/upload", a.forPeople, a.authenticated, a.upload)
+	app.Post("/v1/uploads", a.authenticated, a.createUpload)
+	app.Get("/v1/uploads", a.authenticated, a.listUploads)
+	app.Get("/v1/uploads/:id", a.authenticated, a.getUpload)
+	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
+
+	app.Get("/v1/files", a.authenticated, a.listFiles)
+	app.Get("/v1/files/:id", a.authenticated, a.getFile)
+	app.Get("/v1/files/:id/content", a.publicContent, a.authenticated, a.fileContent)
+}
+
+type callerKey struct{}
+
+// authenticated lets through whoever is somebody, to handlers that ask user. Who is somebody without
+// showing a token may be a page of another site, and that may not change anything.
+func (a *API) authenticated(c *fiber.Ctx) error {
+	authorization := c.Get(fiber.HeaderAuthorization)
+	who, err := a.Auth.Identify(authorization)
+	if err != nil {
+		if authorization != "" {
+			c.Set(fiber.HeaderWWWAuthenticate, `Bearer error="invalid_token"`) // RFC 6750 §3.1
+		}
+		return err
+	}
+	if !who.Token && !a.sameSite(c) {
+		return &upload.Error{Code: upload.Forbidden, Message: "Pages of other sites may change nothing here without a token; the server's log says how to allow this one."}
+	}
+	c.Locals(callerKey{}, who)
+	return c.Next()
+}
+
+// sameSite tells whether the request comes from a page of ours, of an origin that is allowed by name,
+// or from no page, or is one that changes nothing.
+func (a *API) sameSite(c *fiber.Ctx) bool {
+	origin := c.Get(fiber.HeaderOrigin)
+	r := &http.Request{Method: c.Method(), Host: c.Hostname(), Header: http.Header{}}
+	r.Header.Set(fiber.HeaderOrigin, origin)
+	r.Header.Set("Sec-Fetch-Site", c.Get("Sec-Fetch-Site"))
+	return new(http.CrossOriginProtection).Check(r) == nil || a.server.origins.allow(strings.ToLower(origin))
+}
+
+func caller(c *fiber.Ctx) auth.Caller {
+	who, _ := c.Locals(callerKey{}).(auth.Caller)
+	return who
+}
+
+func user(c *fiber.Ctx) string { return caller(c).User }
+
+// uploadID returns the id in the path, for the access log too, or NotFound.
+func uploadID(c *fiber.Ctx) (upload.ID, error) {
+	id, err := upload.ParseID(strings.Clone(c.Params("id")))
+	if err == nil {
+		c.Locals(uploadKey{}, id)
+	}
+	return id, err
+}
+
+// asUser asks the database for one user. Errors are coded: NotFound, with the message that is given, for
+// what is not there or not theirs, and Unavailable.
+func (a *API) asUser(user, notFound string, ask func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	err := postgres.AsUser(ctx, a.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error { return ask(ctx, tx) })
+	return databaseError(err, notFound)
+}
+
+// databaseError says what an error of the database means to the client.
+func databaseError(err error, notFound string) error {
+	switch {
+	case errors.Is(err, postgres.ErrNoUpload):
+		return &upload.Error{Code: upload.NotFound, Message: notFound}
+	case err != nil && (postgres.Unreachable(err) || errors.Is(err, context.DeadlineExceeded)):
+		return &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: err, Message: "The service cannot reach its database at the moment; try again."}
+	case errors.Is(err, context.Canceled):
+		return errDraining()
+	}
+	return err
+}
+
+const (
+	noUpload = "There is no upload with this id."
+	noFileID = "There is no file with this id."
+)
+
+func (a *API) find(user string, id upload.ID) (u upload.Upload, err error) {
+	err = a.asUser(user, noUpload, func(ctx context.Context, tx pgx.Tx) error {
+		u, err = postgres.GetUpload(ctx, tx, user, id)
+		return err
+	})
+	return u, err
+}
+
+// await returns the upload as soon as done says so of it, or as it is when the time is over or the server stops.
+func (a *API) await(user string, id upload.ID, wait time.Duration, done func(upload.Upload) bool) (upload.Upload, error) {
+	news, stop := a.Hub.Watch(id)
+	defer stop()
+	ctx, cancel := context.WithTimeout(a.server.stopping, wait)
+	defer cancel()
+	for {
+		u, err := a.find(user, id)
+		if err != nil || done(u) {
+			return u, err
+		}
+		select {
+		case <-ctx.Done():
+			return u, nil
+		case <-news:
+		}
+	}
+}
+
+// base is what absolute links begin with.
+func (a *API) base(c *fiber.Ctx) string {
+	if a.server.opts.PublicURL != "" {
+		return a.server.opts.PublicURL
+	}
+	return c.BaseURL()
+}
+
+// answer sends v as JSON. Names are not escaped as HTML would need it: nothing here is HTML, and people read it.
+func answer(c *fiber.Ctx, status int, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Status(status).Send(text.Bytes())
+}
