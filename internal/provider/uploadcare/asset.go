@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/uploadcare/uploadcare-go/file"
 
 	"slipway/internal/provider"
@@ -23,9 +24,11 @@ type fileInfo struct {
 }
 
 // asset has no URL yet: only a stored file is for the world.
-func (f fileInfo) asset() *upload.Asset {
-	return &upload.Asset{ID: f.UUID, Size: f.Size, ContentType: f.MimeType}
+func (f fileInfo) asset() upload.Asset {
+	return upload.Asset{ID: f.UUID, Size: f.Size, ContentType: f.MimeType}
 }
+
+var errOtherFile = errors.New("it is about another file")
 
 // info asks the Upload API for a file, stored or not.
 func (p *Provider) info(ctx context.Context, op, id string) (fileInfo, error) {
@@ -35,7 +38,7 @@ func (p *Provider) info(ctx context.Context, op, id string) (fileInfo, error) {
 		return fileInfo{}, err
 	}
 	if f.UUID != id {
-		return fileInfo{}, unusable(op, errors.New("another file than was asked for"))
+		return fileInfo{}, unusable(op, errOtherFile)
 	}
 	return f, nil
 }
@@ -138,6 +141,9 @@ func (p *Provider) url(f file.Info) string {
 // Delete removes the file, stored or not. Copies in the CDN's caches stay until they expire.
 func (p *Provider) Delete(ctx context.Context, a upload.Asset) error {
 	const op = "delete"
+	if uuid.Validate(a.ID) != nil {
+		return nil // it names no file, and must not become part of a path
+	}
 	call, cancel := context.WithTimeout(ctx, p.opts.CallTimeout)
 	defer cancel()
 	f, err := p.files.Delete(call, a.ID)

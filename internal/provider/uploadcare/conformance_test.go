@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -184,6 +183,3 @@ func refusals() []providertest.Refusal {
 	}
 	return list
 }
-
-// within bounds what a test waits for.
-const within = 30 * time.Second

@@ -172,9 +172,11 @@ func (p *Provider) pushWhole(ctx context.Context, src provider.Source) (provider
 		return provider.Part{}, unusable(op, nil)
 	}
 	part := provider.Part{Size: src.Size, CRC32C: body.last.CRC32C()}
-	if part.Asset, err = p.whenReady(ctx, op, id, src.Size); err != nil {
-		return provider.Part{}, err
+	a, err := p.whenReady(ctx, op, id, src.Size)
+	if err != nil {
+		return provider.Part{}, judgedAnew(err, provider.SessionLost, provider.Transient)
 	}
+	part.Asset = &a
 	if p.opts.VerifyReadback {
 		if err := p.readBack(ctx, op, id, src.Size, part.CRC32C); err != nil {
 			return provider.Part{}, err
@@ -187,31 +189,39 @@ func (p *Provider) pushWhole(ctx context.Context, src provider.Source) (provider
 // When Uploadcare misses bytes that it had acknowledged, the session is lost: which ones it misses,
 // it does not say.
 func (p *Provider) Complete(ctx context.Context, s provider.Session, src provider.Source, _ []provider.Part) (upload.Asset, error) {
+	a, err := p.complete(ctx, s.ID, src.Size)
+	return a, judgedAnew(err, provider.Transient, provider.Unknown)
+}
+
+func (p *Provider) complete(ctx context.Context, id string, size int64) (upload.Asset, error) {
 	const op = "complete"
 	var f fileInfo
 	err := p.call(ctx, op, "/multipart/complete/", url.Values{
 		"UPLOADCARE_PUB_KEY": {p.opts.PublicKey},
-		"uuid":               {s.ID},
+		"uuid":               {id},
 	}, &f)
 	e, _ := errors.AsType[*provider.Error](err)
 	switch {
 	case e != nil && e.Code == alreadyUploaded:
+		return p.whenReady(ctx, op, id, size)
+	case e != nil && e.Code == "": // it may say that it was done before, in words
+		return upload.Asset{}, judgedAnew(err, provider.Reject, provider.Unknown)
 	case err != nil:
-		return upload.Asset{}, unknown(err)
-	case f.UUID == s.ID && f.IsReady && f.Size == src.Size:
-		return *f.asset(), nil
+		return upload.Asset{}, err
+	case f.UUID != id:
+		return upload.Asset{}, unusable(op, errOtherFile)
+	case f.IsReady && f.Size == size:
+		return f.asset(), nil
 	}
-	a, err := p.whenReady(ctx, op, s.ID, src.Size)
-	if err != nil {
-		return upload.Asset{}, unknown(err)
-	}
-	return *a, nil
+	a, err := p.whenReady(ctx, op, id, size)
+	return a, judgedAnew(err, provider.SessionLost, provider.Unknown) // it was here a moment ago
 }
 
-// unknown is err where the call may have been obeyed all the same.
-func unknown(err error) error {
-	if e, ok := errors.AsType[*provider.Error](err); ok && (e.Verdict == provider.Transient || e.Status == http.StatusBadRequest && e.Code == "") {
-		e.Verdict = provider.Unknown
+// judgedAnew gives err the verdict now where the table's was then: what a step was about says more
+// than the answer.
+func judgedAnew(err error, then, now provider.Verdict) error {
+	if e, ok := errors.AsType[*provider.Error](err); ok && e.Verdict == then {
+		e.Verdict = now
 	}
 	return err
 }
@@ -229,25 +239,26 @@ func (p *Provider) Lookup(ctx context.Context, s provider.Session, src provider.
 	if err != nil || !f.IsReady || f.Size != src.Size {
 		return nil, err
 	}
-	return f.asset(), nil
+	a := f.asset()
+	return &a, nil
 }
 
 // whenReady waits until Uploadcare has read the file, and demands its size.
-func (p *Provider) whenReady(ctx context.Context, op, id string, size int64) (*upload.Asset, error) {
+func (p *Provider) whenReady(ctx context.Context, op, id string, size int64) (upload.Asset, error) {
 	wait, cancel := context.WithTimeout(ctx, p.opts.ReadyTimeout)
 	defer cancel()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		f, err := p.info(ctx, op, id)
 		switch {
 		case err != nil:
-			return nil, err
+			return upload.Asset{}, err
 		case f.Size != size:
-			return nil, altered(op, fmt.Sprintf("%d bytes arrived, %d were sent.", f.Size, size))
+			return upload.Asset{}, altered(op, fmt.Sprintf("%d bytes arrived, %d were sent.", f.Size, size))
 		case f.IsReady:
 			return f.asset(), nil
 		}
 		if err := sleep(wait, pause); err != nil {
-			return nil, p.failed(ctx, op, fmt.Errorf("not ready: %w", err))
+			return upload.Asset{}, p.failed(ctx, op, fmt.Errorf("the file is not ready: %w", err))
 		}
 	}
 }

@@ -84,7 +84,7 @@ func New(o Options) (*Provider, error) {
 	o.ReadyTimeout = cmp.Or(o.ReadyTimeout, 10*time.Minute)
 	o.MinRate = cmp.Or(o.MinRate, 64<<10)
 	if o.Transport == nil {
-		o.Transport = newTransport(o.Parallel)
+		o.Transport = newTransport(o)
 	}
 
 	uploadBase, uploadErr := base("upload base", o.UploadBase)
@@ -142,14 +142,14 @@ func base(what, s string) (*url.URL, error) {
 
 // newTransport speaks HTTP/1.1 only: parts that go at once shall each have a connection, instead of
 // sharing the window of one.
-func newTransport(parallel int) *http.Transport {
+func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
+		ResponseHeaderTimeout: o.CallTimeout,
 		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   8 * parallel,
+		MaxIdleConnsPerHost:   8 * o.Parallel,
 		WriteBufferSize:       64 << 10,
 		DisableCompression:    true,
 		Protocols:             new(http.Protocols),

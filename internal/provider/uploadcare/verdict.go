@@ -204,13 +204,14 @@ func requestID(h http.Header) string {
 	return h.Get("X-Amz-Request-Id")
 }
 
-// failed says what err means, which op came to. ctx is the caller's: its end is not the provider's doing.
+// failed says what err means, which op came to. ctx is the caller's: that it was canceled is not the
+// provider's doing; that its time ran out is.
 func (p *Provider) failed(ctx context.Context, op string, err error) error {
 	if e, ok := errors.AsType[*provider.Error](err); ok {
 		e.Op = op
 		return e
 	}
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%s %s: %w", name, op, ctx.Err())
 	}
 	return unusable(op, err)
