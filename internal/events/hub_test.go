@@ -1,0 +1,148 @@
+package events_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"slipway/internal/events"
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
+	"slipway/internal/upload"
+)
+
+func TestMain(m *testing.M) {
+	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
+		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
+	})
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// hub runs a hub on a database of its own.
+func hub(t *testing.T) (*events.Hub, *pgxpool.Pool) {
+	t.Helper()
+	url := postgrestest.New(t)
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := events.NewHub(url, postgres.DefaultNames, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { h.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		pool.Close()
+	})
+	until(t, "listening", h.Listening)
+	return h, pool
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not %s within 10 s", what)
+		}
+		<-tick.C
+	}
+}
+
+func received(t *testing.T, news <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-news:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no news of %s", what)
+	}
+}
+
+// happen writes an event of a new upload, or of the one given.
+func happen(t *testing.T, pool *pgxpool.Pool, id upload.ID) {
+	t.Helper()
+	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), `
+			INSERT INTO slipway.uploads (id, user_id, status, provider, file_name, content_type, size, max_attempts)
+			VALUES ($1, 'ann', 'queued', 'uploadcare', 'a', 'text/plain', 1, 1)
+			ON CONFLICT DO NOTHING`, id)
+		if err != nil {
+			return err
+		}
+		return postgres.WriteEvents(t.Context(), tx, "ann", upload.Event{UploadID: id, Type: upload.StatusChanged, Status: upload.Queued})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewsReachWhoeverWatchesThatUpload(t *testing.T) {
+	h, pool := hub(t)
+	mine, other := upload.NewID(), upload.NewID()
+	news, stop := h.Watch(mine)
+	defer stop()
+	second, stopSecond := h.Watch(mine)
+	defer stopSecond()
+	otherNews, stopOther := h.Watch(other)
+	defer stopOther()
+
+	happen(t, pool, mine)
+	received(t, news, "mine")
+	received(t, second, "mine, at the second watcher")
+	happen(t, pool, other)
+	received(t, otherNews, "other")
+	select {
+	case <-news:
+		t.Error("news of another upload woke mine")
+	default:
+	}
+}
+
+func TestALostConnectionWakesEverybodyAndIsReplaced(t *testing.T) {
+	h, pool := hub(t)
+	id := upload.NewID()
+	news, stop := h.Watch(id)
+	defer stop()
+	if _, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()`); err != nil {
+		t.Fatal(err)
+	}
+	received(t, news, "the loss: something may have been missed")
+	until(t, "listening again", h.Listening)
+	for len(news) > 0 {
+		<-news
+	}
+	happen(t, pool, id)
+	received(t, news, "the upload, on the new connection")
+}
+
+func TestADeafHubWakesEverybodyNowAndThen(t *testing.T) {
+	h := events.NewHub("postgres://nobody@127.0.0.1:1/none?connect_timeout=1", postgres.DefaultNames, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { h.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	news, stop := h.Watch(upload.NewID())
+	defer stop()
+	for range 2 {
+		received(t, news, "a hub that cannot listen")
+	}
+	if h.Listening() {
+		t.Error("the hub says that it listens")
+	}
+}
