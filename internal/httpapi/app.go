@@ -46,9 +46,10 @@ type Options struct {
 
 // Server is the HTTP side of Slipway.
 type Server struct {
-	opts  Options
-	app   *fiber.App
-	guard *guard
+	opts    Options
+	app     *fiber.App
+	guard   *guard
+	origins *origins
 
 	draining atomic.Bool     // not ready any more
 	stopping context.Context // ends when the drain begins; whoever waits for something goes home then
@@ -94,11 +95,12 @@ func (s *Server) newApp() *fiber.App {
 	srv.ErrorHandler = s.answerUnread
 	srv.Handler = s.guard.handler(knownMethods(app.Config().RequestMethods, srv.Handler))
 
-	from := &origins{allowed: s.opts.AllowedOrigins, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
+	s.origins = &origins{allowed: s.opts.AllowedOrigins, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
+	app.Use(s.access)
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}))
-	app.Use(from.cors())
+	app.Use(s.origins.cors())
 	if s.opts.Dev {
-		app.Use(from.onlyLoopback(s.opts.PublicURL))
+		app.Use(s.origins.onlyLoopback(s.opts.PublicURL))
 	}
 	return app
 }

@@ -30,6 +30,17 @@ type File struct {
 	UploadedAt   *time.Time
 }
 
+// GuideProviders are the providers whose files the guide tables hold.
+var GuideProviders = []string{"uploadcare", "cloudinary"}
+
+// FileFilter narrows a list; zero values ask for nothing.
+type FileFilter struct {
+	Provider     string
+	ResourceType upload.ResourceType
+	After        *FileKey
+	Limit        int
+}
+
 // FileKey is the place of a file in the order of a list: newest first, then by provider and row.
 type FileKey struct {
 	UploadedAt *time.Time // nil: a row without a time stamp, which comes last
@@ -40,13 +51,16 @@ type FileKey struct {
 // fileColumns make rows of both tables alike. The sort column has no NULLs: a row may lack its time stamp.
 const uploadcareFiles = `
 	SELECT 'uploadcare' AS provider, id::bigint AS row, upload_id, file_id AS asset_id, file_url AS url,
-	       CASE WHEN content_type LIKE 'image/%' OR content_type = 'application/pdf' THEN 'image'
-	            WHEN content_type LIKE 'video/%' OR content_type LIKE 'audio/%' THEN 'video'
-	            WHEN content_type IS NULL THEN '' ELSE 'raw' END AS resource_type,
+	       ` + uploadcareType + ` AS resource_type,
 	       file_name, content_type, size, NULL::bigint AS version, NULL::text AS format, NULL::integer AS width, NULL::integer AS height,
 	       NULL::text[] AS tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
 	FROM public.uploadcare_files
 	WHERE user_id = @user`
+
+// uploadcareType tells the kind of an asset from its content type, for Uploadcare has no kinds.
+const uploadcareType = `CASE WHEN content_type LIKE 'image/%' OR content_type = 'application/pdf' THEN 'image'
+	            WHEN content_type LIKE 'video/%' OR content_type LIKE 'audio/%' THEN 'video'
+	            WHEN content_type IS NULL THEN '' ELSE 'raw' END`
 
 const cloudinaryFiles = `
 	SELECT 'cloudinary' AS provider, id::bigint AS row, upload_id, public_id AS asset_id, media_url AS url, resource_type,
@@ -56,24 +70,27 @@ const cloudinaryFiles = `
 
 const fileColumns = `provider, row, upload_id, asset_id, url, resource_type, file_name, content_type, size, version, format, width, height, tags, upload_timestamp`
 
-// ListFiles returns a user's files, newest first, after a key.
-func ListFiles(ctx context.Context, db DB, user, provider string, after *FileKey, limit int) ([]File, error) {
-	a := args{"user": user, "limit": limit}
-	if after != nil {
+// ListFiles returns a user's files, newest first.
+func ListFiles(ctx context.Context, db DB, user string, f FileFilter) ([]File, error) {
+	a := args{"user": user, "resource_type": f.ResourceType, "limit": f.Limit}
+	if f.After != nil {
 		at := pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
-		if after.UploadedAt != nil {
-			at = pgtype.Timestamptz{Time: *after.UploadedAt, Valid: true}
+		if f.After.UploadedAt != nil {
+			at = pgtype.Timestamptz{Time: *f.After.UploadedAt, Valid: true}
 		}
-		a["at"], a["row"] = at, after.Row
+		a["at"], a["row"] = at, f.After.Row
 	}
 	var parts []string
-	for _, t := range []struct{ name, sql string }{{"uploadcare", uploadcareFiles}, {"cloudinary", cloudinaryFiles}} {
-		if provider != "" && provider != t.name {
+	for _, t := range []struct{ name, sql, kind string }{{"uploadcare", uploadcareFiles, uploadcareType}, {"cloudinary", cloudinaryFiles, "resource_type"}} {
+		if f.Provider != "" && f.Provider != t.name {
 			continue
 		}
 		one := t.sql
-		if after != nil {
-			one += ` AND ` + olderThan(t.name, after.Provider)
+		if f.ResourceType != "" {
+			one += ` AND ` + t.kind + ` = @resource_type`
+		}
+		if f.After != nil {
+			one += ` AND ` + olderThan(t.name, f.After.Provider)
 		}
 		parts = append(parts, `(`+one+` ORDER BY coalesce(upload_timestamp, '-infinity') DESC, id DESC LIMIT @limit)`)
 	}

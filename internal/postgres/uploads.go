@@ -115,7 +115,7 @@ func GetUpload(ctx context.Context, db DB, user string, id upload.ID) (upload.Up
 		WHERE u.id = @id AND u.user_id = @user AND u.status <> 'joined'`, args{"id": id, "user": user}))
 }
 
-// UploadOf returns an upload whoever owns it: for the worker alone.
+// UploadOf returns an upload whoever owns it: for the worker, and for what is public.
 func UploadOf(ctx context.Context, db DB, id upload.ID) (upload.Upload, error) {
 	return oneUpload(db.Query(ctx, `
 		SELECT `+uploadColumns+`

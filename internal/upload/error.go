@@ -11,6 +11,8 @@ const (
 	Unauthorized        Code = "unauthorized"
 	Forbidden           Code = "forbidden"
 	InvalidRequest      Code = "invalid_request"
+	InvalidParameter    Code = "invalid_parameter"
+	LengthRequired      Code = "length_required"
 	NoFile              Code = "no_file"
 	SeveralFiles        Code = "several_files"
 	EmptyFile           Code = "empty_file"

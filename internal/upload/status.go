@@ -45,12 +45,12 @@ func Statuses() []Status {
 	return []Status{Receiving, Fetching, Reserved, Verifying, Queued, Pushing, Retrying, Completed, Failed, Canceled, Expired, Joined, Deleting, Deleted}
 }
 
-// ParseStatus returns s as a status, or an Error with InvalidRequest.
+// ParseStatus returns s as a status, or an Error with InvalidParameter.
 func ParseStatus(s string) (Status, error) {
 	if _, ok := transitions[Status(s)]; ok {
 		return Status(s), nil
 	}
-	return "", &Error{Code: InvalidRequest, Message: "status " + quote(s) + " is not known."}
+	return "", &Error{Code: InvalidParameter, Message: "status " + quote(s) + " is not known."}
 }
 
 // CanBecome tells whether a change from s to next is allowed.

@@ -1,0 +1,241 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5"
+
+	"slipway/internal/postgres"
+	cloudinary "slipway/internal/provider/cloudinary/sign"
+	uploadcare "slipway/internal/provider/uploadcare/sign"
+	"slipway/internal/upload"
+)
+
+// fileID names a file: by the upload that made it, or by its row in a guide table, "<provider>-<row>".
+type fileID struct {
+	upload   upload.ID
+	provider string
+	row      int64
+}
+
+func parseFileID(s string) (fileID, error) {
+	if id, err := upload.ParseID(s); err == nil {
+		return fileID{upload: id}, nil
+	}
+	provider, digits, _ := strings.Cut(s, "-")
+	row, err := strconv.ParseInt(digits, 10, 32) // the guides' SERIAL
+	if err != nil || strconv.FormatInt(row, 10) != digits || !slices.Contains(postgres.GuideProviders, provider) {
+		return fileID{}, &upload.Error{Code: upload.NotFound, Message: noFileID}
+	}
+	return fileID{provider: provider, row: row}, nil
+}
+
+// fileParam returns the id in the path, for the access log too, or NotFound.
+func fileParam(c *fiber.Ctx) (fileID, error) {
+	id, err := parseFileID(strings.Clone(c.Params("id")))
+	if id.upload != "" {
+		c.Locals(uploadKey{}, id.upload)
+	}
+	return id, err
+}
+
+// fileList is a page of files; Next is the path of the next one.
+type fileList struct {
+	Files []fileView `json:"files"`
+	Next  *string    `json:"next"`
+}
+
+// listFiles answers with the caller's completed assets, newest first, those from before Slipway too.
+func (a *API) listFiles(c *fiber.Ctx) error {
+	query, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	f := postgres.FileFilter{}
+	if f.Provider, err = providerFilter(query); err != nil {
+		return err
+	}
+	if f.ResourceType, err = upload.ParseResourceType(query.Get("resource_type")); err != nil {
+		return err
+	}
+	page, err := pageSize(query)
+	if err != nil {
+		return err
+	}
+	if cursor := query.Get("cursor"); cursor != "" {
+		if f.After, err = parseFileKey(cursor); err != nil {
+			return err
+		}
+	}
+	f.Limit = page + 1
+
+	var found []postgres.File
+	err = a.asUser(user(c), noFileID, func(ctx context.Context, tx pgx.Tx) error {
+		found, err = postgres.ListFiles(ctx, tx, user(c), f)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	list := fileList{Files: []fileView{}}
+	if len(found) > page {
+		found = found[:page]
+		list.Next = nextPage("/v1/files", query, fileKey(found[page-1]))
+	}
+	for _, f := range found {
+		list.Files = append(list.Files, viewFile(f))
+	}
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	return answer(c, http.StatusOK, list)
+}
+
+// fileKey is the place of a file in the list: its time in microseconds, if it has one, its table and its row.
+func fileKey(f postgres.File) string {
+	at := ""
+	if f.UploadedAt != nil {
+		at = strconv.FormatInt(f.UploadedAt.UnixMicro(), 10)
+	}
+	return at + " " + f.Provider + " " + strconv.FormatInt(f.Row, 10)
+}
+
+func parseFileKey(cursor string) (*postgres.FileKey, error) {
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return nil, badCursor()
+	}
+	parts := strings.Split(string(text), " ")
+	if len(parts) != 3 || !slices.Contains(postgres.GuideProviders, parts[1]) {
+		return nil, badCursor()
+	}
+	key := &postgres.FileKey{Provider: parts[1]}
+	if parts[0] != "" {
+		micros, err := strconv.ParseInt(parts[0], 10, 64)
+		if err != nil {
+			return nil, badCursor()
+		}
+		at := time.UnixMicro(micros)
+		key.UploadedAt = &at
+	}
+	if key.Row, err = strconv.ParseInt(parts[2], 10, 32); err != nil {
+		return nil, badCursor()
+	}
+	return key, nil
+}
+
+// getFile answers with one completed asset.
+func (a *API) getFile(c *fiber.Ctx) error {
+	id, err := fileParam(c)
+	if err != nil {
+		return err
+	}
+	f, err := a.findFile(user(c), id)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	return answer(c, http.StatusOK, viewFile(f))
+}
+
+func (a *API) findFile(user string, id fileID) (f postgres.File, err error) {
+	err = a.asUser(user, noFileID, func(ctx context.Context, tx pgx.Tx) error {
+		if id.upload != "" {
+			f, err = postgres.GetFile(ctx, tx, user, id.upload)
+		} else {
+			f, err = postgres.GetFileRow(ctx, tx, user, id.provider, id.row)
+		}
+		return err
+	})
+	return f, err
+}
+
+// publicContent answers to anybody where files are public, for who knows an upload's id has been told it.
+// Rows of the guide tables are numbered, so they stay their owner's.
+func (a *API) publicContent(c *fiber.Ctx) error {
+	id, err := fileParam(c)
+	if err != nil || !a.PublicFiles || id.upload == "" {
+		return c.Next()
+	}
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	u, err := postgres.UploadOf(ctx, a.Pool, id.upload)
+	if err == nil && (u.Status == upload.Joined || u.Status == upload.Deleted) {
+		err = postgres.ErrNoUpload
+	}
+	if err != nil {
+		return databaseError(err, noFileID)
+	}
+	return toContent(c, u)
+}
+
+// fileContent leads to where the provider keeps the file.
+func (a *API) fileContent(c *fiber.Ctx) error {
+	id, err := fileParam(c)
+	if err != nil {
+		return err
+	}
+	if id.upload == "" {
+		f, err := a.findFile(user(c), id)
+		if err != nil {
+			return err
+		}
+		return redirect(c, f.URL)
+	}
+	u, err := a.find(user(c), id.upload)
+	if isNotFound(err) {
+		err = &upload.Error{Code: upload.NotFound, Message: noFileID}
+	}
+	if err != nil {
+		return err
+	}
+	return toContent(c, u)
+}
+
+func isNotFound(err error) bool {
+	var e *upload.Error
+	return errors.As(err, &e) && e.Code == upload.NotFound
+}
+
+// toContent answers with the address of the upload's file.
+func toContent(c *fiber.Ctx, u upload.Upload) error {
+	switch {
+	case u.Status == upload.Completed && u.Asset != nil:
+		return redirect(c, u.Asset.URL)
+	case u.Status.Final():
+		return &upload.Error{Code: upload.NotReady, UploadID: u.ID, Message: "The file has not reached its provider: the upload is " + string(u.Status) + "."}
+	}
+	setRetryAfter(c, u)
+	return &upload.Error{Code: upload.NotReady, UploadID: u.ID, Retryable: true, Message: "The file is still on its way to its provider; the upload is " + string(u.Status) + "."}
+}
+
+// redirect leads to an address that may change as long as the upload may be sent elsewhere or deleted.
+func redirect(c *fiber.Ctx, to string) error {
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	return c.Redirect(to, http.StatusFound)
+}
+
+// thumbnail is the address of a small picture of the file, nil for what has none.
+func thumbnail(f postgres.File) *string {
+	contentType := ""
+	if f.ContentType != nil {
+		contentType = *f.ContentType
+	}
+	var to string
+	switch f.Provider {
+	case "uploadcare":
+		to = uploadcare.Thumbnail(f.URL, contentType)
+	case "cloudinary":
+		to = cloudinary.Thumbnail(f.URL, string(f.ResourceType), contentType)
+	}
+	if to == "" {
+		return nil
+	}
+	return &to
+}

@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5"
+
+	"slipway/internal/postgres"
+	"slipway/internal/upload"
+	"slipway/web"
+)
+
+// pages are the templates by name, each with the frame around it.
+var pages = map[string]*template.Template{"home": page("home"), "upload": page("upload"), "problem": page("problem")}
+
+func page(name string) *template.Template {
+	funcs := template.FuncMap{
+		"size":       func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }, //nolint:gosec // not negative
+		"ago":        humanize.Time,
+		"title":      title,
+		"pagePath":   pagePath,
+		"uploadPath": uploadPath,
+		"retryPath":  retryPath,
+	}
+	return template.Must(template.New(name).Funcs(funcs).ParseFS(web.Pages, "page.html", name+".html"))
+}
+
+// pageStyle is the style of every page, and pagePolicy what a page may load: that style, and nothing else.
+var pageStyle, pagePolicy = func() (template.CSS, string) {
+	text, err := web.Pages.ReadFile("style.css")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	sum := sha256.Sum256(text)
+	return template.CSS(text), "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + //nolint:gosec // our own
+		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+}()
+
+// frame is what every page has.
+type frame struct {
+	Title   string
+	User    string
+	Style   template.CSS
+	Refresh int // seconds, 0 for never
+	Content any
+}
+
+func render(c *fiber.Ctx, name string, f frame) error {
+	var text bytes.Buffer
+	f.User, f.Style = user(c), pageStyle
+	if err := pages[name].ExecuteTemplate(&text, "page", f); err != nil {
+		return fmt.Errorf("page %s: %w", name, err)
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
+	c.Set(fiber.HeaderContentSecurityPolicy, pagePolicy)
+	c.Set(fiber.HeaderReferrerPolicy, "same-origin")
+	c.Set(fiber.HeaderCacheControl, "private, no-store")
+	return c.Send(text.Bytes())
+}
+
+// forPeople shows a problem to a person as a page.
+func (a *API) forPeople(c *fiber.Ctx) error {
+	err := c.Next()
+	if err == nil || !prefersPage(c) {
+		return err
+	}
+	e := coded(err)
+	if err := a.server.answerError(c, err); err != nil {
+		return err
+	}
+	return render(c, "problem", frame{Title: outcomes[e.Code].title, Content: problem{
+		Title: outcomes[e.Code].title, Detail: e.Message, Code: e.Code, UploadID: e.UploadID,
+	}})
+}
+
+// homePage is what the first page shows.
+type homePage struct {
+	Providers       []string
+	DefaultProvider string
+	MaxBytes        int64
+	Uploads         []upload.Upload
+	Commands        []command
+}
+
+type command struct{ Note, Line string }
+
+func (a *API) home(c *fiber.Ctx) error {
+	p := homePage{
+		Providers: a.Ingest.Providers, DefaultProvider: a.Ingest.DefaultProvider, MaxBytes: a.limit(),
+		Commands: commands(a.base(c), caller(c).Token, a.Ingest.DefaultProvider),
+	}
+	err := a.asUser(user(c), noUpload, func(ctx context.Context, tx pgx.Tx) error {
+		var err error
+		p.Uploads, err = postgres.ListUploads(ctx, tx, user(c), postgres.UploadFilter{Limit: 10})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return render(c, "home", frame{Title: "Slipway", Content: p})
+}
+
+// commands are the first calls that somebody makes, ready to be pasted.
+func commands(base string, token bool, provider string) []command {
+	curl := "curl"
+	if token {
+		curl += ` -H "Authorization: Bearer $TOKEN"`
+	}
+	return []command{
+		{"send a file and wait for its address", curl + ` -X POST ` + base + `/upload -F "file=@film.mp4" -F "fileName=film.mp4"`},
+		{"send a file and go on; the answer says where to look", curl + ` -X POST ` + base + `/v1/uploads -F "file=@film.mp4" -F provider=` + provider},
+		{"where it is", curl + ` ` + base + `/v1/uploads/<id>`},
+		{"fetch it", curl + ` -L -o back.mp4 ` + base + `/v1/files/<id>/content`},
+	}
+}
+
+// statusPage is what the page of an upload shows.
+type statusPage struct {
+	upload.Upload
+	Says     string // the status as a sentence
+	Advice   string // what to do about the error
+	FileURL  string
+	URL      string
+	CanRetry bool
+}
+
+func (a *API) uploadPage(c *fiber.Ctx) error {
+	id, err := uploadID(c)
+	if err != nil {
+		return err
+	}
+	u, err := a.find(user(c), id)
+	if err != nil {
+		return err
+	}
+	p := statusPage{Upload: u, Says: says(u), Advice: advice(u), URL: a.base(c) + contentPath(u.ID), CanRetry: retryable(u)}
+	if u.Status == upload.Completed && u.Asset != nil {
+		p.FileURL, p.Pushed = u.Asset.URL, u.Size
+	}
+	f := frame{Title: u.FileName + " · " + string(u.Status), Content: p}
+	if !u.Status.Final() {
+		f.Refresh = 2
+	}
+	return render(c, "upload", f)
+}
+
+// says tells where an upload is.
+func says(u upload.Upload) string {
+	switch u.Status {
+	case upload.Queued:
+		return "It is safe here and waits for its turn."
+	case upload.Pushing:
+		return "It is on its way to " + title(u.Provider) + "."
+	case upload.Retrying:
+		if u.NextAttemptAt != nil {
+			return "It is tried again " + humanize.Time(*u.NextAttemptAt) + "."
+		}
+		return "It is tried again soon."
+	case upload.Completed:
+		return title(u.Provider) + " has it."
+	case upload.Failed:
+		return "It did not reach " + title(u.Provider) + "."
+	}
+	return ""
+}
+
+// advice tells what its owner can do about the error of an upload.
+func advice(u upload.Upload) string {
+	switch {
+	case u.Error == nil:
+		return ""
+	case u.Status != upload.Failed && u.Error.FixableBy == upload.ByOperator:
+		return "Whoever runs this service has to mend that; the upload then goes on by itself."
+	case u.Status != upload.Failed:
+		return "There is nothing to do; it is tried again by itself."
+	case u.Error.FixableBy == upload.ByYou:
+		return "Upload a file that " + title(u.Provider) + " takes, or choose another provider."
+	case u.Error.FixableBy == upload.ByOperator:
+		return "Tell whoever runs this service; send it again when that is mended."
+	case retryable(u):
+		return "It can be sent again from here, without uploading it anew."
+	}
+	return "Upload it again."
+}
+
+func title(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

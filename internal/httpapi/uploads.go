@@ -1,0 +1,182 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5"
+
+	"slipway/internal/postgres"
+	"slipway/internal/upload"
+)
+
+const (
+	defaultPage = 20
+	maxPage     = 100
+)
+
+// getUpload answers with an upload; with Prefer: wait when it differs from what the client has.
+func (a *API) getUpload(c *fiber.Ctx) error {
+	id, err := uploadID(c)
+	if err != nil {
+		return err
+	}
+	u, err := a.find(user(c), id)
+	if err != nil {
+		return err
+	}
+	known := !noneMatch(c, etag(u))
+	if wait, _ := preferredWait(c); wait > 0 && (known || !u.Status.Final()) {
+		seen := u.Version
+		if u, err = a.await(user(c), id, wait, func(u upload.Upload) bool { return u.Version != seen }); err != nil {
+			return err
+		}
+		known = known && u.Version == seen
+	}
+	c.Set(fiber.HeaderETag, etag(u))
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	setRetryAfter(c, u)
+	if known {
+		return c.SendStatus(http.StatusNotModified)
+	}
+	return answer(c, http.StatusOK, viewUpload(u, a.base(c)))
+}
+
+// uploadList is a page of uploads; Next is the path of the next one.
+type uploadList struct {
+	Uploads []uploadView `json:"uploads"`
+	Next    *string      `json:"next"`
+}
+
+// listUploads answers with the caller's uploads, newest first.
+func (a *API) listUploads(c *fiber.Ctx) error {
+	query, err := queryOf(c)
+	if err != nil {
+		return err
+	}
+	f := postgres.UploadFilter{}
+	if f.Provider, err = providerFilter(query); err != nil {
+		return err
+	}
+	for _, list := range query["status"] {
+		for name := range strings.SplitSeq(list, ",") {
+			s, err := upload.ParseStatus(strings.TrimSpace(name))
+			if err != nil {
+				return err
+			}
+			f.Statuses = append(f.Statuses, s)
+		}
+	}
+	page, err := pageSize(query)
+	if err != nil {
+		return err
+	}
+	if cursor := query.Get("cursor"); cursor != "" {
+		text, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil {
+			return badCursor()
+		}
+		if f.Before, err = upload.ParseID(string(text)); err != nil {
+			return badCursor()
+		}
+	}
+	f.Limit = page + 1
+
+	var found []upload.Upload
+	err = a.asUser(user(c), noUpload, func(ctx context.Context, tx pgx.Tx) error {
+		found, err = postgres.ListUploads(ctx, tx, user(c), f)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	list := uploadList{Uploads: []uploadView{}}
+	if len(found) > page {
+		found = found[:page]
+		list.Next = nextPage("/v1/uploads", query, string(found[page-1].ID))
+	}
+	for _, u := range found {
+		list.Uploads = append(list.Uploads, viewUpload(u, a.base(c)))
+	}
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	return answer(c, http.StatusOK, list)
+}
+
+// retryUpload sends a failed upload on its way again.
+func (a *API) retryUpload(c *fiber.Ctx) error {
+	id, err := uploadID(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	u, err := a.Ingest.Retry(ctx, user(c), id)
+	if err != nil {
+		return databaseError(err, noUpload)
+	}
+	if prefersPage(c) {
+		return c.Redirect(pagePath(id), http.StatusSeeOther)
+	}
+	base := a.base(c)
+	c.Location(base + uploadPath(id))
+	setRetryAfter(c, u)
+	return answer(c, http.StatusAccepted, viewUpload(u, base))
+}
+
+// queryOf returns the query's parameters.
+func queryOf(c *fiber.Ctx) (url.Values, error) {
+	query, err := url.ParseQuery(string(c.Request().URI().QueryString()))
+	if err != nil {
+		return nil, invalidParameter("The query after ? cannot be read; check its %% escapes.")
+	}
+	for name, values := range query {
+		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
+			return nil, invalidParameter("A parameter in the query is not UTF-8.")
+		}
+	}
+	return query, nil
+}
+
+// providerFilter returns the provider that a list is narrowed to, "" for all.
+func providerFilter(query url.Values) (string, error) {
+	p := query.Get("provider")
+	if p != "" && !slices.Contains(postgres.GuideProviders, p) {
+		return "", &upload.Error{Code: upload.UnknownProvider, Message: fmt.Sprintf("Provider %.40q is not known; use %s.", p, strings.Join(postgres.GuideProviders, " or "))}
+	}
+	return p, nil
+}
+
+func pageSize(query url.Values) (int, error) {
+	text := query.Get("limit")
+	if text == "" {
+		return defaultPage, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, invalidParameter("limit must be a number from 1 to %d.", maxPage)
+	}
+	return n, nil
+}
+
+// nextPage is the path of the page after key, with everything else as it was asked for.
+func nextPage(path string, query url.Values, key string) *string {
+	query.Set("cursor", base64.RawURLEncoding.EncodeToString([]byte(key)))
+	next := path + "?" + query.Encode()
+	return &next
+}
+
+func badCursor() error {
+	return invalidParameter("cursor is none that this list has given; take the link in next as it is.")
+}
+
+func invalidParameter(format string, a ...any) error {
+	return &upload.Error{Code: upload.InvalidParameter, FixableBy: upload.ByYou, Message: fmt.Sprintf(format, a...)}
+}

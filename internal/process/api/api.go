@@ -1,0 +1,80 @@
+// Package api runs the process that answers HTTP.
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"slipway/internal/auth"
+	"slipway/internal/config"
+	"slipway/internal/events"
+	"slipway/internal/httpapi"
+	"slipway/internal/ingest"
+	"slipway/internal/process"
+)
+
+// Options say how the API runs.
+type Options struct {
+	Config   *config.Config
+	Log      *slog.Logger
+	Listener net.Listener // nil: listen where Config says
+	Dev      bool         // serve this machine only, and any page from it
+	Ready    func()       // called once requests are answered; nil is fine
+}
+
+// Run answers until ctx ends; then it lets what is running come to its end, and returns.
+func Run(ctx context.Context, o Options) error {
+	c, log := o.Config, o.Log
+	base, err := process.Open(ctx, c, c.Database.URL, "slipway-api", log)
+	if err != nil {
+		return err
+	}
+	defer base.Pool.Close()
+	ln := o.Listener
+	if ln == nil {
+		if ln, err = net.Listen("tcp", c.HTTP.Address()); err != nil {
+			return fmt.Errorf("listen: %w", config.PortTaken(err, "PORT", c.HTTP.Port))
+		}
+	}
+	if c.Auth.DevUser != "" {
+		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
+	}
+
+	hub := events.NewHub(c.Database.DirectURL.Reveal(), base.Names, log)
+	server := httpapi.New(httpapi.Options{
+		Log:            log,
+		AllowedOrigins: c.HTTP.AllowedOrigins,
+		Dev:            o.Dev || c.Auth.DevUser != "" && c.HTTP.Loopback(),
+		PublicURL:      c.HTTP.PublicURL,
+		TrustedProxies: c.HTTP.TrustedProxies,
+		DrainTimeout:   c.DrainTimeout,
+	})
+	server.Mount(&httpapi.API{
+		Auth: auth.New(c.Auth.JWTSecret.Reveal(), c.Auth.DevUser),
+		Ingest: &ingest.Ingest{
+			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Log: log,
+			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
+			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
+		},
+		Pool:        base.Pool,
+		Hub:         hub,
+		UploadWait:  c.HTTP.UploadWait,
+		PublicFiles: c.HTTP.PublicFiles,
+	})
+
+	// The hub outlives ctx: whoever waits for news is answered by the drain.
+	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var parts sync.WaitGroup
+	parts.Go(func() { hub.Run(listening) })
+	defer parts.Wait()
+	defer stop()
+
+	log.Info("api is ready", "address", ln.Addr().String())
+	if o.Ready != nil {
+		o.Ready()
+	}
+	return server.Serve(ctx, ln)
+}
