@@ -2,6 +2,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -19,20 +20,19 @@ type Sweeper struct {
 	Staging    staging.Store
 	LeaseTTL   time.Duration // of the leases that it reaps
 	KeepFailed time.Duration
+	ReapEvery  time.Duration // 0: 2 s
+	TidyEvery  time.Duration // 0: 30 s
 	Log        *slog.Logger
 }
 
-// How often each kind of left-over is looked for.
-const (
-	reapEvery = 2 * time.Second
-	tidyEvery = 30 * time.Second
-)
+// sweepLimit bounds one look at the database.
+const sweepLimit = 30 * time.Second
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) {
-	reap := time.NewTicker(reapEvery)
+	reap := time.NewTicker(cmp.Or(s.ReapEvery, 2*time.Second))
 	defer reap.Stop()
-	tidy := time.NewTicker(tidyEvery)
+	tidy := time.NewTicker(cmp.Or(s.TidyEvery, 30*time.Second))
 	defer tidy.Stop()
 	s.tidy(ctx)
 	for {
@@ -49,7 +49,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 
 // reap hands the uploads of dead workers to new jobs.
 func (s *Sweeper) reap(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
 	reaped, err := postgres.Reap(ctx, s.Pool, s.Queue, s.LeaseTTL, s.KeepFailed)
 	if err != nil && ctx.Err() == nil {
@@ -62,7 +62,7 @@ func (s *Sweeper) reap(ctx context.Context) {
 
 // tidy gives jobs to uploads that have none, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, tidyEvery)
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
 	if n, err := postgres.Adopt(ctx, s.Pool, s.Queue); err != nil {
 		s.Log.Warn("look for uploads without a job", "error", err)

@@ -1,0 +1,154 @@
+package sweep_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"slipway/internal/ingest"
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
+	"slipway/internal/staging"
+	"slipway/internal/staging/dir"
+	"slipway/internal/sweep"
+	"slipway/internal/upload"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(postgrestest.Main(m, func(ctx context.Context, url string) error {
+		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
+	}))
+}
+
+// place is a database and staging with a sweeper that runs.
+type place struct {
+	pool    *pgxpool.Pool
+	staging *dir.Store
+	ingest  *ingest.Ingest
+}
+
+func newPlace(t *testing.T, ttl time.Duration) *place {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: postgrestest.New(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	queue, err := postgres.NewQueue(pool, postgres.DefaultNames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := dir.New(t.TempDir(), dir.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	p := &place{pool: pool, staging: store, ingest: &ingest.Ingest{
+		Pool: pool, Queue: queue, Staging: store, Log: log,
+		Providers: []string{"uploadcare"}, DefaultProvider: "uploadcare", MaxAttempts: 3, DeliverWithin: time.Hour,
+	}}
+	s := sweep.Sweeper{Pool: pool, Queue: queue, Staging: store, LeaseTTL: ttl, KeepFailed: time.Hour, Log: log, ReapEvery: 20 * time.Millisecond, TidyEvery: 20 * time.Millisecond}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return p
+}
+
+func (p *place) accept(t *testing.T) upload.Upload {
+	t.Helper()
+	s, err := p.ingest.Receive(t.Context(), bytes.NewReader([]byte("bytes")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := p.ingest.Accept(t.Context(), ingest.Request{User: "ann"}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func (p *place) exec(t *testing.T, sql string, a ...any) {
+	t.Helper()
+	if _, err := p.pool.Exec(t.Context(), sql, a...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *place) await(t *testing.T, id upload.ID, what string, ok func(upload.Upload) bool) upload.Upload {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		u, err := postgres.UploadOf(t.Context(), p.pool, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok(u) {
+			return u
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the upload was not %s: %+v", what, u)
+		}
+		<-tick.C
+	}
+}
+
+func TestAnUploadWhoseWorkerDiedGetsAnotherJob(t *testing.T) {
+	p := newPlace(t, 200*time.Millisecond)
+	u := p.accept(t)
+	p.exec(t, `UPDATE slipway.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '1 hour' WHERE id = $1`, u.JobID)
+	p.exec(t, `UPDATE slipway.uploads SET status = 'pushing', attempt = 1, lease_epoch = 7, lease_until = now() - interval '1 second' WHERE id = $1`, u.ID)
+	after := p.await(t, u.ID, "handed over", func(now upload.Upload) bool { return now.JobID != u.JobID })
+	if after.Status != upload.Queued || after.Epoch <= 7 {
+		t.Errorf("handed over as %s with epoch %d, want queued and a newer epoch than 7", after.Status, after.Epoch)
+	}
+	var state string
+	if err := p.pool.QueryRow(t.Context(), `SELECT state FROM slipway.river_job WHERE id = $1`, u.JobID).Scan(&state); err != nil || state != "discarded" {
+		t.Errorf("the dead worker's job is %s, %v; want discarded", state, err)
+	}
+}
+
+func TestAnUploadWithoutAJobGetsOne(t *testing.T) {
+	p := newPlace(t, time.Hour)
+	u := p.accept(t)
+	p.exec(t, `DELETE FROM slipway.river_job WHERE id = $1`, u.JobID)
+	p.await(t, u.ID, "given a job", func(now upload.Upload) bool { return now.JobID != u.JobID })
+}
+
+func TestBytesGoWhenTheirTimeIsOver(t *testing.T) {
+	p := newPlace(t, time.Hour)
+	over, kept := p.accept(t), p.accept(t)
+	p.exec(t, `UPDATE slipway.uploads SET status = 'failed', staged_until = now() + interval '1 hour' WHERE id = $1`, kept.ID)
+	p.exec(t, `UPDATE slipway.uploads SET status = 'failed', staged_until = now() - interval '1 second' WHERE id = $1`, over.ID)
+	p.await(t, over.ID, "unstaged", func(now upload.Upload) bool { return now.Unstaged != nil })
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		r, err := p.staging.Open(t.Context(), over.ID)
+		if errors.Is(err, staging.ErrMissing) {
+			break
+		}
+		if err == nil {
+			r.Close()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("staging still has the bytes: %v", err)
+		}
+	}
+	r, err := p.staging.Open(t.Context(), kept.ID)
+	if err != nil {
+		t.Fatalf("bytes that are still wanted are gone: %v", err)
+	}
+	r.Close()
+}
