@@ -60,7 +60,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		JobTimeout:           2 * time.Minute,
 		RescueStuckJobsAfter: 5 * time.Minute,
 		SoftStopTimeout:      softStop,
-		Logger:               log.With("part", "river"),
+		Logger:               slog.New(atLeastWarn{log.With("from", "river").Handler()}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("river: %w", err)
@@ -77,6 +77,13 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		return nil, fmt.Errorf("start river: %w", err)
 	}
 	return svc, nil
+}
+
+// atLeastWarn keeps River's routine out of the log.
+type atLeastWarn struct{ slog.Handler }
+
+func (h atLeastWarn) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
 }
 
 // softStop is how long a push may go on after a stop was asked for. It is short, for a push loses
