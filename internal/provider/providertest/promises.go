@@ -181,6 +181,8 @@ func deletes(t *testing.T, fx Fixture) {
 	w := newWorker(t, fx, fx.Small.Size)
 	p := fx.New(w.sky)
 	a := w.push(ctx)
+	w.sky.add(Delete, lostAnswer)
+	w.wants("delete with a lost answer", p.Delete(ctx, a), provider.Transient, provider.Unknown)
 	for range 2 {
 		if err := p.Delete(ctx, a); err != nil {
 			t.Errorf("delete: %v", err)

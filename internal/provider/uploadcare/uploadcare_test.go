@@ -383,6 +383,30 @@ func TestAnswersThatComeTooEarly(t *testing.T) {
 	}
 }
 
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	p := open(t, uploadcare.Options{
+		PublicKey: publicKey, SecretKey: secretKey,
+		Transport: answer(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host != "api.uploadcare.com" {
+				t.Errorf("asked %s", r.URL)
+			}
+			return respond(302, http.Header{"Location": {"http://elsewhere.test/"}}, ""), r.Body.Close()
+		}),
+	})
+	if err := p.Check(limited(t)); verdictOf(err) != provider.Transient {
+		t.Errorf("check = %v, want transient", err)
+	}
+}
+
+func TestStoredFileOfAnotherSizeIsNoSuccess(t *testing.T) {
+	_, opts := project(t)
+	p := open(t, opts)
+	a := pushed(t, p, sourceOf([]byte("seven b")))
+	if _, err := p.Commit(limited(t), sourceOf([]byte("eight by")), a); verdictOf(err) != provider.Integrity {
+		t.Errorf("commit = %v, want integrity", err)
+	}
+}
+
 func TestSlowCallsEnd(t *testing.T) {
 	p := open(t, uploadcare.Options{
 		PublicKey: publicKey, SecretKey: secretKey, CallTimeout: 50 * time.Millisecond, MinRate: 1 << 30,
