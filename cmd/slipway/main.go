@@ -28,6 +28,9 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
-	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), simCommand(), healthCommand())
+	root.AddCommand(
+		putCommand(), statusCommand(), listCommand(), retryCommand(),
+		devCommand(), serveCommand(), migrateCommand(), simCommand(), healthCommand(),
+	)
 	return root
 }

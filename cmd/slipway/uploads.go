@@ -1,0 +1,249 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/mattn/go-runewidth"
+	"github.com/spf13/cobra"
+
+	"slipway/internal/client"
+	"slipway/internal/upload"
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "status ID...",
+		GroupID: "files",
+		Short:   "Show where uploads are, and why",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			service, err := service(cmd)
+			if err != nil {
+				return err
+			}
+			defer service.Close()
+			return each(cmd, ids, asJSON, func(id upload.ID) (client.Upload, error) { return service.Get(cmd.Context(), id) }, describe)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each upload")
+	return c
+}
+
+func retryCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "retry ID...",
+		GroupID: "files",
+		Short:   "Send failed uploads on their way again",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			service, err := service(cmd)
+			if err != nil {
+				return err
+			}
+			defer service.Close()
+			return each(cmd, ids, asJSON, func(id upload.ID) (client.Upload, error) { return service.Retry(cmd.Context(), id) },
+				func(w io.Writer, u client.Upload) {
+					fmt.Fprintf(w, "%s is %s again\n", printable(u.FileName), u.Status)
+				})
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each upload")
+	return c
+}
+
+// each asks for every id, prints the answers, and fails when one of them was a refusal.
+func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (client.Upload, error), print func(io.Writer, client.Upload)) error {
+	failed := 0
+	for _, text := range ids {
+		id, err := upload.ParseID(strings.ToLower(text))
+		var u client.Upload
+		if err == nil {
+			u, err = ask(id)
+		} else {
+			err = errors.New("this is no id; `slipway list` shows them")
+		}
+		switch {
+		case interrupted(cmd.Context()):
+			return errors.New("interrupted")
+		case err != nil:
+			failed++
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", printable(text), explain(err))
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), struct {
+					ID    string `json:"id"`
+					Fault *fault `json:"error"`
+				}{text, faultOf(err)})
+			} else {
+				err = nil
+			}
+		case asJSON:
+			err = printJSON(cmd.OutOrStdout(), u)
+		default:
+			print(cmd.OutOrStdout(), u)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d could not be answered", failed, len(ids))
+	}
+	return nil
+}
+
+// describe shows all about one upload that a person asks for.
+func describe(w io.Writer, u client.Upload) {
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", name, value)
+		}
+	}
+	fmt.Fprintln(w, printable(u.FileName))
+	row("id", string(u.ID))
+	row("status", standing(u))
+	if u.Attempt > 1 && !u.Status.Final() {
+		row("attempt", fmt.Sprintf("%d of %d", u.Attempt, u.MaxAttempts))
+	}
+	row("to", fmt.Sprintf("%s, %s", u.Provider, cmp.Or(string(u.ResourceType), "type not known yet")))
+	row("size", size(u.Size)+", "+u.ContentType)
+	row("since", u.CreatedAt.Local().Format(time.DateTime))
+	if u.Error != nil {
+		row("error", fmt.Sprintf("%s (%s)%s", u.Error.Message, u.Error.Code, again(u)))
+		row("mended by", u.Error.FixableBy)
+	}
+	if u.Links.Retry != nil {
+		row("again", fmt.Sprintf("slipway retry %s%s", u.ID, until(u.StagedUntil)))
+	}
+	row("url", address(u))
+}
+
+func until(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return " (until " + t.Local().Format(time.DateTime) + ")"
+}
+
+// standing is the status, and how far it has got.
+func standing(u client.Upload) string {
+	if u.Status == upload.Pushing && u.Size > 0 {
+		return fmt.Sprintf("%s %d%%", u.Status, 100*u.Pushed/u.Size)
+	}
+	return string(u.Status)
+}
+
+func listCommand() *cobra.Command {
+	var statuses []string
+	var f client.Filter
+	var limit int
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list",
+		GroupID: "files",
+		Short:   "List your uploads, newest first",
+		Example: "  slipway list --status failed\n  slipway list --limit 1000 --json | jq -r .url",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range statuses {
+				s, err := upload.ParseStatus(name)
+				if err != nil {
+					return fmt.Errorf("there is no status %q; there are %s", name, strings.Join(statusNames(), ", "))
+				}
+				f.Statuses = append(f.Statuses, s)
+			}
+			if limit < 1 {
+				return fmt.Errorf("--limit %d: give 1 or more", limit)
+			}
+			f.PageSize = min(limit, 100)
+			service, err := service(cmd)
+			if err != nil {
+				return err
+			}
+			defer service.Close()
+			var found []client.Upload
+			for u, err := range service.List(cmd.Context(), f) {
+				if err != nil {
+					return errors.New(explain(err))
+				}
+				if asJSON {
+					if err := printJSON(cmd.OutOrStdout(), u); err != nil {
+						return err
+					}
+				}
+				if found = append(found, u); len(found) == limit {
+					break
+				}
+			}
+			if !asJSON {
+				columns, _ := terminal(cmd.OutOrStdout())
+				tabulate(cmd.OutOrStdout(), columns, found)
+			}
+			return nil
+		},
+	}
+	fs := c.Flags()
+	fs.StringSliceVar(&statuses, "status", nil, "only those with this status; may be repeated")
+	fs.StringVar(&f.Provider, "provider", "", "only those to this provider")
+	fs.IntVar(&limit, "limit", 20, "how many at most")
+	fs.BoolVar(&asJSON, "json", false, "print one JSON object for each upload")
+	complete(c, "provider", "uploadcare", "cloudinary")
+	complete(c, "status", statusNames()...)
+	return c
+}
+
+func statusNames() []string {
+	var names []string
+	for _, s := range upload.Statuses() {
+		names = append(names, string(s))
+	}
+	return names
+}
+
+// wide is from how many columns on a table shows all there is to show.
+const wide = 110
+
+// tabulate prints a table that fits the columns of a terminal; 0 is none, and nothing is cut.
+func tabulate(w io.Writer, columns int, list []client.Upload) {
+	full := columns == 0 || columns >= wide
+	rows := [][]string{{"ID", "STATUS", "SIZE"}}
+	if full {
+		rows[0] = append(rows[0], "PROVIDER", "CREATED")
+	}
+	rows[0] = append(rows[0], "NAME")
+	for _, u := range list {
+		row := []string{string(u.ID), standing(u), size(u.Size)}
+		if full {
+			row = append(row, u.Provider, humanize.Time(u.CreatedAt))
+		}
+		rows = append(rows, append(row, printable(u.FileName)))
+	}
+	last := len(rows[0]) - 1
+	widths := make([]int, last)
+	for _, row := range rows {
+		for i, cell := range row[:last] {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	room := columns
+	for _, n := range widths {
+		room -= n + 2
+	}
+	for _, row := range rows {
+		for i, cell := range row[:last] {
+			fmt.Fprintf(w, "%-*s  ", widths[i], cell)
+		}
+		name := row[last]
+		if columns > 0 {
+			name = runewidth.Truncate(name, max(room, 8), "…")
+		}
+		fmt.Fprintln(w, name)
+	}
+}

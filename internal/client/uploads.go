@@ -1,0 +1,175 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"slipway/internal/upload"
+)
+
+// Upload is an upload as the service tells it. As JSON it is what the service said, word for word.
+type Upload struct {
+	ID            upload.ID           `json:"id"`
+	Status        upload.Status       `json:"status"`
+	Provider      string              `json:"provider"`
+	ResourceType  upload.ResourceType `json:"resource_type"`
+	FileName      string              `json:"file_name"`
+	ContentType   string              `json:"content_type"`
+	Size          int64               `json:"size"`
+	Received      int64               `json:"received_bytes"`
+	Pushed        int64               `json:"pushed_bytes"`
+	Progress      float64             `json:"progress"` // of both ways together, 0 to 1
+	CRC32C        string              `json:"crc32c"`   // base64
+	Attempt       int                 `json:"attempt"`
+	MaxAttempts   int                 `json:"max_attempts"`
+	NextAttemptAt *time.Time          `json:"next_attempt_at"`
+	Error         *upload.Error       `json:"error"`
+	Asset         *upload.Asset       `json:"asset"`
+	URL           string              `json:"url"` // leads to the content once it is delivered
+	Metadata      map[string]string   `json:"metadata"`
+	Tags          []string            `json:"tags"`
+	Version       int64               `json:"version"`
+	CreatedAt     time.Time           `json:"created_at"`
+	CompletedAt   *time.Time          `json:"completed_at"`
+	StagedUntil   *time.Time          `json:"staged_until"`
+	Links         struct {
+		Retry *string `json:"retry"` // nil when it cannot be
+	} `json:"links"`
+
+	said json.RawMessage
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (u *Upload) UnmarshalJSON(b []byte) error {
+	type fields Upload
+	var f fields
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	if f.ID == "" || f.Status == "" {
+		return fmt.Errorf("this is no upload")
+	}
+	f.said = bytes.Clone(b)
+	*u = Upload(f)
+	return nil
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (u Upload) MarshalJSON() ([]byte, error) {
+	if u.said != nil {
+		return u.said, nil
+	}
+	type fields Upload
+	return json.Marshal(fields(u))
+}
+
+// Get returns an upload.
+func (c *Client) Get(ctx context.Context, id upload.ID) (Upload, error) {
+	u, _, err := c.get(ctx, id, nil, 0)
+	return u, err
+}
+
+// get asks for an upload. With an etag it waits until the upload is another, and says when it is not.
+func (c *Client) get(ctx context.Context, id upload.ID, etag []string, wait time.Duration) (u Upload, next []string, err error) {
+	h := http.Header{}
+	if etag != nil {
+		h["If-None-Match"] = etag
+		h.Set("Prefer", "wait="+strconv.Itoa(int(wait/time.Second)))
+	}
+	answer, err := c.call(ctx, request{method: http.MethodGet, path: uploadPath(id), header: h, timeout: callTimeout + wait}, &u)
+	return u, answer["Etag"], err
+}
+
+const (
+	holdFor = 30 * time.Second // that an answer may be held back until there is news
+
+	// askEvery is the least time between two questions: much news comes at once, and a service
+	// that holds nothing back is not to be pestered.
+	askEvery = 200 * time.Millisecond
+)
+
+// Await calls changed with the upload as it is and after each change, and returns it when nothing more
+// happens to it by itself.
+func (c *Client) Await(ctx context.Context, id upload.ID, changed func(Upload)) (Upload, error) {
+	u, etag, err := c.get(ctx, id, nil, 0)
+	for err == nil {
+		changed(u)
+		if u.Status.Final() {
+			return u, nil
+		}
+		for known := u.Version; err == nil && u.Version == known; {
+			if err = c.sleep(ctx, askEvery); err != nil {
+				break
+			}
+			var news Upload
+			if news, etag, err = c.get(ctx, id, etag, holdFor); err == nil && news.ID != "" {
+				u = news
+			}
+		}
+	}
+	return u, err
+}
+
+// Filter narrows a list; zero values ask for nothing.
+type Filter struct {
+	Statuses []upload.Status
+	Provider string
+	PageSize int // how many are asked for at once
+}
+
+// List goes through the caller's uploads, newest first. It asks for each page when it gets there, and
+// ends after an error.
+func (c *Client) List(ctx context.Context, f Filter) iter.Seq2[Upload, error] {
+	query := url.Values{}
+	var names []string
+	for _, s := range f.Statuses {
+		names = append(names, string(s))
+	}
+	if names != nil {
+		query.Set("status", strings.Join(names, ","))
+	}
+	if f.Provider != "" {
+		query.Set("provider", f.Provider)
+	}
+	if f.PageSize > 0 {
+		query.Set("limit", strconv.Itoa(f.PageSize))
+	}
+	return func(yield func(Upload, error) bool) {
+		for query := query; query != nil; {
+			var page struct {
+				Uploads []Upload `json:"uploads"`
+				Next    string   `json:"next"`
+			}
+			if _, err := c.call(ctx, request{method: http.MethodGet, path: "/v1/uploads", query: query, timeout: callTimeout}, &page); err != nil {
+				yield(Upload{}, err)
+				return
+			}
+			for _, u := range page.Uploads {
+				if !yield(u, nil) {
+					return
+				}
+			}
+			query = nil
+			if next, err := url.Parse(page.Next); err == nil && page.Next != "" {
+				query = next.Query() // of the path nothing is believed: the token goes where it went before
+			}
+		}
+	}
+}
+
+// Retry sends a failed upload on its way again.
+func (c *Client) Retry(ctx context.Context, id upload.ID) (Upload, error) {
+	var u Upload
+	_, err := c.call(ctx, request{method: http.MethodPost, path: uploadPath(id) + "/retry", timeout: callTimeout}, &u)
+	return u, err
+}
+
+func uploadPath(id upload.ID) string { return "/v1/uploads/" + url.PathEscape(string(id)) }
