@@ -89,7 +89,7 @@ func parseSize(s string) (any, error) {
 	if err == nil && n > 1<<62 {
 		err = strconv.ErrRange
 	}
-	return int64(n), err //nolint:gosec // in range, or err says so
+	return int64(n), err
 }
 
 // parseDuration takes days beside what time.ParseDuration does.
@@ -99,7 +99,7 @@ func parseDuration(s string) (any, error) {
 		return time.ParseDuration(s)
 	}
 	n, err := strconv.ParseUint(days, 10, 16)
-	d := time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits of days fit
+	d := time.Duration(n) * 24 * time.Hour
 	if err != nil || rest == "" {
 		return d, err
 	}

@@ -64,10 +64,10 @@ func visible(s string) string {
 func (c *Config) Redacted() []slog.Attr {
 	var attrs []slog.Attr
 	for s := range c.settings() {
-		text := ""
+		var text string
 		switch v := s.value.(type) {
 		case int64:
-			text = humanize.IBytes(uint64(max(v, 0))) //nolint:gosec // not negative
+			text = humanize.IBytes(uint64(max(v, 0)))
 		case []string:
 			text = strings.Join(v, ",")
 		case string:

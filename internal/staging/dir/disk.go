@@ -38,5 +38,5 @@ func (s *Store) Free(context.Context) (int64, error) {
 	if err := unix.Statfs(s.path, &st); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", s.path, err)
 	}
-	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve), nil
+	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve), nil //nolint:unconvert // not every system has the same types here
 }

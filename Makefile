@@ -1,0 +1,61 @@
+# What people do here. `make run` and `make test` need Go and Node.js, and nothing that runs already.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+golangci_lint := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
+govulncheck   := go tool -modfile=tools/govulncheck/go.mod govulncheck
+
+.PHONY: help
+help: ## show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.PHONY: build
+build: ## build the commands into bin/
+	go build -o bin/ ./cmd/...
+
+.PHONY: run
+run: build ## run everything on this machine: make run ARGS="--port 4000"
+	bin/slipway dev $(ARGS)
+
+# The tests bring what they need: databases of their own, simulators, the vendors' own clients.
+# Packages run side by side on as many cores as there are.
+.PHONY: test
+test: ## run all tests
+	go test -timeout 10m ./...
+
+.PHONY: check
+check: format vet lint imports vulnerabilities race ## all that a change must pass
+
+.PHONY: format
+format:
+	@unformatted="$$(go list -f '{{.Dir}}' ./... | xargs gofmt -l)"; \
+	if [[ -n $$unformatted ]]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint:
+	$(golangci_lint) run ./...
+
+# What the linter cannot see: what a command links by way of others.
+.PHONY: imports
+imports:
+	@deps="$$(go list -deps ./cmd/worker)"; \
+	if grep -E '^(github.com/gofiber/|slipway/internal/httpapi$$)' <<<"$$deps"; then \
+		echo "cmd/worker links these; it serves no HTTP but its health"; exit 1; fi
+
+.PHONY: vulnerabilities
+vulnerabilities:
+	@tools/govulncheck/check $(govulncheck) ./...
+
+.PHONY: race
+race:
+	go test -race -timeout 20m ./...
+
+.PHONY: bench
+bench: ## measure, beside yardsticks in the same run
+	go test -run '^$$' -bench . -timeout 60m ./...
