@@ -212,16 +212,33 @@ func TestFewConnectionsLinger(t *testing.T) {
 	g := newGuard()
 	g.linger = make(chan struct{}, 1)
 	g.linger <- struct{}{} // one lingers
-	ours, theirs := net.Pipe()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := &guardListener{Listener: inner, guard: g}
+	defer ln.Close()
+	theirs, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer theirs.Close()
-	conn := &guardConn{Conn: ours, guard: g}
-	conn.lingers.Store(true)
-	g.add(conn)
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded(conn).lingers.Store(true)
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.wait(t.Context()); err != nil {
 		t.Errorf("wait = %v, want nil: the connection is closed", err)
+	}
+	if err := theirs.SetReadDeadline(time.Now().Add(lingerTime / 2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read = %v, want the end at once: too many linger", err)
 	}
 }
 
