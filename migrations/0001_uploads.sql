@@ -1,23 +1,43 @@
 -- +goose Up
 
+-- Better refused and run again than a live table that nobody can read while we wait for its lock.
+SET LOCAL lock_timeout = '10s';
+
 -- Requests run as slipway_api, which owns nothing and is bound by the policies below; our own
 -- processes that do not log in as the owner run as slipway_service. Roles belong to the whole
--- cluster: another database's migration may be creating them at this moment.
+-- cluster: another database's migration may be creating them at this moment. From PostgreSQL 16 on
+-- whoever creates a role is its member without the right to become it.
 -- +goose StatementBegin
 DO $$
 DECLARE
     role_name text;
+    become text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     FOREACH role_name IN ARRAY ARRAY['slipway_api', 'slipway_service'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+        IF to_regrole(role_name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', role_name);
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN
-                NULL;
+                EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', role_name, '3s');
+                EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', role_name, '5s');
+            EXCEPTION
+                WHEN duplicate_object OR unique_violation THEN
+                    NULL;
+                WHEN insufficient_privilege THEN
+                    RAISE insufficient_privilege USING MESSAGE = format(
+                        'role %1$s is missing and %2$I may not create it; mend it as a superuser with: '
+                        'CREATE ROLE %1$s NOLOGIN NOINHERIT; GRANT %1$s TO %2$I', role_name, current_user);
             END;
         END IF;
-        IF NOT pg_has_role(current_user, role_name, 'MEMBER') THEN
-            EXECUTE format('GRANT %I TO %I', role_name, current_user);
+        IF NOT pg_has_role(role_name, become) THEN
+            BEGIN
+                EXECUTE format('GRANT %I TO %I', role_name, current_user);
+            EXCEPTION
+                WHEN unique_violation THEN
+                    NULL;
+                WHEN insufficient_privilege THEN
+                    RAISE insufficient_privilege USING MESSAGE = format(
+                        '%2$I may not act as role %1$s; mend it as a superuser with: GRANT %1$s TO %2$I', role_name, current_user);
+            END;
         END IF;
     END LOOP;
 END
@@ -46,7 +66,7 @@ CREATE TABLE slipway.installation (
 
 CREATE TABLE slipway.uploads (
     id               uuid PRIMARY KEY,
-    user_id          text NOT NULL,
+    user_id          text NOT NULL CHECK (user_id <> ''),
     status           text NOT NULL CHECK (status IN (
                          'receiving', 'fetching', 'reserved', 'verifying', 'queued', 'pushing', 'retrying',
                          'completed', 'failed', 'canceled', 'expired', 'joined', 'deleting', 'deleted')),
@@ -188,9 +208,12 @@ CREATE TABLE slipway.api_keys (
 );
 
 -- The guides' tables, to the letter; one that is already there is adopted, its rows and its row-level
--- security left as they are.
+-- security left as they are. Where that is on, it would hide every row from our own roles, which are
+-- therefore let in by policies that bind nobody else.
 -- +goose StatementBegin
 DO $$
+DECLARE
+    t regclass;
 BEGIN
     IF to_regclass('public.uploadcare_files') IS NULL THEN
         CREATE TABLE public.uploadcare_files (
@@ -201,9 +224,6 @@ BEGIN
             upload_timestamp TIMESTAMPTZ DEFAULT NOW()
         );
         ALTER TABLE public.uploadcare_files ENABLE ROW LEVEL SECURITY;
-        CREATE POLICY slipway_own ON public.uploadcare_files TO slipway_api
-            USING (user_id = (SELECT slipway.user_id())) WITH CHECK (user_id = (SELECT slipway.user_id()));
-        CREATE POLICY slipway_all ON public.uploadcare_files TO slipway_service USING (true) WITH CHECK (true);
     END IF;
     IF to_regclass('public.cloudinary_files') IS NULL THEN
         CREATE TABLE public.cloudinary_files (
@@ -215,9 +235,23 @@ BEGIN
             upload_timestamp TIMESTAMPTZ DEFAULT NOW()
         );
         ALTER TABLE public.cloudinary_files ENABLE ROW LEVEL SECURITY;
-        CREATE POLICY slipway_own ON public.cloudinary_files TO slipway_api
-            USING (user_id = (SELECT slipway.user_id())) WITH CHECK (user_id = (SELECT slipway.user_id()));
-        CREATE POLICY slipway_all ON public.cloudinary_files TO slipway_service USING (true) WITH CHECK (true);
+    END IF;
+    FOR t IN
+        SELECT oid
+        FROM pg_class
+        WHERE oid IN ('public.uploadcare_files'::regclass, 'public.cloudinary_files'::regclass) AND relrowsecurity
+    LOOP
+        EXECUTE format('CREATE POLICY slipway_own ON %s TO slipway_api '
+            'USING (user_id = (SELECT slipway.user_id())) WITH CHECK (user_id = (SELECT slipway.user_id()))', t);
+        EXECUTE format('CREATE POLICY slipway_all ON %s TO slipway_service USING (true) WITH CHECK (true)', t);
+    END LOOP;
+    -- Everybody may look into the schema public, and nobody into another.
+    IF EXISTS (
+        SELECT FROM pg_class
+        WHERE oid = 'public.uploadcare_files'::regclass AND NOT (
+            has_schema_privilege('slipway_api', relnamespace, 'USAGE') AND has_schema_privilege('slipway_service', relnamespace, 'USAGE')))
+    THEN
+        GRANT USAGE ON SCHEMA public TO slipway_api, slipway_service;
     END IF;
 END
 $$;

@@ -134,7 +134,7 @@ func BeginSession(ctx context.Context, tx DB, u upload.Upload, s provider.Sessio
 	if !s.ExpiresAt.IsZero() {
 		expires = &s.ExpiresAt
 	}
-	if s.State == nil {
+	if len(s.State) == 0 {
 		s.State = []byte(`{}`)
 	}
 	out := &Session{Session: s}
@@ -169,9 +169,6 @@ func CloseSession(ctx context.Context, tx DB, id upload.ID, outcome string) erro
 // LoseSession ends a session that the provider no longer knows and counts it; it returns how many
 // were lost without progress between them.
 func LoseSession(ctx context.Context, tx DB, u upload.Upload) (lost int, err error) {
-	if err := CloseSession(ctx, tx, u.ID, "lost"); err != nil {
-		return 0, err
-	}
 	err = tx.QueryRow(ctx, `
 		UPDATE slipway.uploads
 		SET sessions_lost = sessions_lost + 1
@@ -180,27 +177,31 @@ func LoseSession(ctx context.Context, tx DB, u upload.Upload) (lost int, err err
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrFenced
 	}
-	return lost, err
+	if err != nil {
+		return 0, fmt.Errorf("count the lost session: %w", err)
+	}
+	return lost, CloseSession(ctx, tx, u.ID, "lost")
+}
+
+// AbandonSession ends the upload's open session without counting it, so that the next attempt begins another.
+func AbandonSession(ctx context.Context, db DB, u upload.Upload) error {
+	return ledger(ctx, db, u, `
+		UPDATE slipway.push_sessions s
+		SET closed_at = now(), outcome = 'abandoned'
+		FROM held
+		WHERE s.upload_id = held.id AND s.closed_at IS NULL`, args{})
 }
 
 // Finishing writes down that the completing call is about to be sent.
 func Finishing(ctx context.Context, db DB, u upload.Upload, session int64) error {
-	tag, err := db.Exec(ctx, `
+	return ledger(ctx, db, u, `
 		UPDATE slipway.push_sessions s
 		SET finishing = true
-		FROM slipway.uploads u
-		WHERE s.id = @session AND u.id = s.upload_id AND u.lease_epoch = @epoch AND u.status = 'pushing'`,
-		args{"session": session, "epoch": u.Epoch})
-	if err != nil {
-		return fmt.Errorf("write finishing: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
+		FROM held
+		WHERE s.id = @session AND s.upload_id = held.id AND s.closed_at IS NULL`, args{"session": session})
 }
 
-// Ack writes parts that the provider has acknowledged into the ledger. Progress that was never made
+// Ack writes parts that the provider has acknowledged into the ledger of its open session. Progress that was never made
 // before resets the budgets. tell makes it an event, which a caller does at most once a second.
 func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []provider.Part, tell bool) error {
 	n := len(parts)
@@ -210,10 +211,16 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 	}
 	var pushed int64
 	err := tx.QueryRow(ctx, `
-		WITH added AS (
+		WITH held AS (
+			SELECT u.id, s.id AS session
+			FROM slipway.uploads u
+			JOIN slipway.push_sessions s ON s.upload_id = u.id
+			WHERE u.id = @id AND u.lease_epoch = @epoch AND u.status = 'pushing' AND s.id = @session AND s.closed_at IS NULL
+			FOR UPDATE OF u
+		), added AS (
 			INSERT INTO slipway.push_parts (session_id, number, size, crc32c, etag, carry)
-			SELECT @session, p.number, p.size, p.crc32c, p.etag, p.carry
-			FROM unnest(@numbers::int[], @sizes::bigint[], @crcs::bigint[], @etags::text[], @carries::bytea[]) p(number, size, crc32c, etag, carry)
+			SELECT held.session, p.number, p.size, p.crc32c, p.etag, p.carry
+			FROM held, unnest(@numbers::int[], @sizes::bigint[], @crcs::bigint[], @etags::text[], @carries::bytea[]) p(number, size, crc32c, etag, carry)
 			ON CONFLICT (session_id, number) DO NOTHING
 			RETURNING size
 		), total AS (SELECT coalesce(sum(size), 0) AS bytes FROM added)
@@ -225,8 +232,8 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 		    takeovers = CASE WHEN pushed_bytes + total.bytes > pushed_high THEN 0 ELSE takeovers END,
 		    sessions_lost = CASE WHEN pushed_bytes + total.bytes > pushed_high THEN 0 ELSE sessions_lost END,
 		    version = version + 1
-		FROM total
-		WHERE u.id = @id AND u.lease_epoch = @epoch AND u.status = 'pushing'
+		FROM total, held
+		WHERE u.id = held.id
 		RETURNING u.pushed_bytes`,
 		args{"session": session, "numbers": numbers, "sizes": sizes, "crcs": crcs, "etags": etags, "carries": carries,
 			"id": u.ID, "epoch": u.Epoch}).Scan(&pushed)
@@ -245,19 +252,11 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 // Pushed writes down an asset that the provider holds and that is not lasting yet, so that whoever
 // goes on commits it instead of sending it again.
 func Pushed(ctx context.Context, db DB, u upload.Upload, session int64, a upload.Asset) error {
-	tag, err := db.Exec(ctx, `
+	return ledger(ctx, db, u, `
 		UPDATE slipway.push_sessions s
 		SET asset = @asset
-		FROM slipway.uploads u
-		WHERE s.id = @session AND u.id = s.upload_id AND u.lease_epoch = @epoch AND u.status = 'pushing'`,
-		args{"session": session, "epoch": u.Epoch, "asset": a})
-	if err != nil {
-		return fmt.Errorf("write the pushed asset: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
+		FROM held
+		WHERE s.id = @session AND s.upload_id = held.id AND s.closed_at IS NULL`, args{"session": session, "asset": a})
 }
 
 // Complete is the end of a push: the asset, the guide's row, the status and its event.
@@ -279,18 +278,29 @@ func Complete(ctx context.Context, tx DB, u upload.Upload, a upload.Asset, keepS
 	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Completed, Attempt: u.Attempt, Data: map[string]any{"url": a.URL}})
 }
 
+// insertGuideRow makes the asset a row as the guide's own code would, or completes the one that the
+// guide's own code has made. A row of another user stays as it is.
 func insertGuideRow(ctx context.Context, tx DB, u upload.Upload, a upload.Asset) error {
 	statement := `
-		INSERT INTO public.uploadcare_files (file_id, file_url, user_id, upload_id, file_name, content_type, size)
-		VALUES (@asset, @url, @user, @upload, @file_name, @content_type, @size)
-		ON CONFLICT DO NOTHING`
+		INSERT INTO public.uploadcare_files AS f (
+			file_id, file_url, user_id, upload_timestamp, upload_id, file_name, content_type, size)
+		VALUES (@asset, @url, @user, now(), @upload, @file_name, @content_type, @size)
+		ON CONFLICT (file_id) DO UPDATE
+		SET upload_id = excluded.upload_id, file_url = excluded.file_url, file_name = excluded.file_name,
+		    content_type = excluded.content_type, size = excluded.size
+		WHERE f.user_id = excluded.user_id`
 	if u.Provider == "cloudinary" {
 		statement = `
-			INSERT INTO public.cloudinary_files (
-				public_id, media_url, resource_type, user_id, upload_id, file_name, content_type, size, version, format, width, height, tags)
-			VALUES (@asset, @url, @resource_type, @user, @upload, @file_name, @content_type, @size,
+			INSERT INTO public.cloudinary_files AS f (
+				public_id, media_url, resource_type, user_id, upload_timestamp, upload_id, file_name, content_type, size,
+				version, format, width, height, tags)
+			VALUES (@asset, @url, @resource_type, @user, now(), @upload, @file_name, @content_type, @size,
 				nullif(@version, 0), nullif(@format, ''), nullif(@width, 0), nullif(@height, 0), @tags)
-			ON CONFLICT DO NOTHING`
+			ON CONFLICT (public_id) DO UPDATE
+			SET upload_id = excluded.upload_id, media_url = excluded.media_url, resource_type = excluded.resource_type,
+			    file_name = excluded.file_name, content_type = excluded.content_type, size = excluded.size, version = excluded.version,
+			    format = excluded.format, width = excluded.width, height = excluded.height, tags = excluded.tags
+			WHERE f.user_id = excluded.user_id`
 	}
 	_, err := tx.Exec(ctx, statement, args{
 		"asset": a.ID, "url": a.URL, "user": u.UserID, "upload": u.ID, "file_name": u.FileName, "content_type": u.ContentType, "size": a.Size,
@@ -332,7 +342,7 @@ func HandBack(ctx context.Context, tx DB, u upload.Upload) error {
 	if err != nil {
 		return err
 	}
-	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued, Data: map[string]any{"reason": "worker stopped"}})
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued, Attempt: u.Attempt, Data: map[string]any{"reason": "worker stopped"}})
 }
 
 const setError = `error_code = @code, error_message = @message, error_retryable = @retryable, error_fixable_by = nullif(@fixable, '')`
@@ -340,6 +350,26 @@ const setError = `error_code = @code, error_message = @message, error_retryable 
 func errorArgs(e upload.Error, a args) args {
 	a["code"], a["message"], a["retryable"], a["fixable"] = e.Code, e.Message, e.Retryable, e.FixableBy
 	return a
+}
+
+// ledger changes what the ledger says of an upload that the caller holds the lease of, or returns
+// ErrFenced. The change is written against held, which keeps the lease from going elsewhere meanwhile.
+func ledger(ctx context.Context, db DB, u upload.Upload, change string, a args) error {
+	a["id"], a["epoch"] = u.ID, u.Epoch
+	tag, err := db.Exec(ctx, `
+		WITH held AS (
+			SELECT id
+			FROM slipway.uploads
+			WHERE id = @id AND lease_epoch = @epoch AND status = 'pushing'
+			FOR UPDATE
+		)`+change, a)
+	if err != nil {
+		return fmt.Errorf("write the session: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrFenced
+	}
+	return nil
 }
 
 // fence changes a row that the caller holds the lease of, or returns ErrFenced.

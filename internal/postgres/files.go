@@ -94,6 +94,9 @@ func ListFiles(ctx context.Context, db DB, user string, f FileFilter) ([]File, e
 		}
 		parts = append(parts, `(`+one+` ORDER BY coalesce(upload_timestamp, '-infinity') DESC, id DESC LIMIT @limit)`)
 	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
 	sql := `SELECT ` + fileColumns + ` FROM (` + parts[0]
 	for _, p := range parts[1:] {
 		sql += ` UNION ALL ` + p
@@ -111,7 +114,7 @@ func olderThan(table, key string) string {
 	const at = `coalesce(upload_timestamp, '-infinity')`
 	switch {
 	case table == key:
-		return `(` + at + `, id) < (@at, @row)`
+		return `(` + at + `, id) < (@at, @row::bigint)`
 	case table < key:
 		return at + ` <= @at`
 	}
@@ -126,11 +129,11 @@ func GetFile(ctx context.Context, db DB, user string, id upload.ID) (File, error
 
 // GetFileRow returns a user's file by its row in a guide table, or ErrNoUpload.
 func GetFileRow(ctx context.Context, db DB, user, provider string, row int64) (File, error) {
-	from := uploadcareFiles
-	if provider == "cloudinary" {
-		from = cloudinaryFiles
+	from, ok := map[string]string{"uploadcare": uploadcareFiles, "cloudinary": cloudinaryFiles}[provider]
+	if !ok {
+		return File{}, ErrNoUpload
 	}
-	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+from+` AND id = @row) f`, args{"user": user, "row": row})
+	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+from+` AND id = @row::bigint) f`, args{"user": user, "row": row})
 }
 
 func oneFile(ctx context.Context, db DB, sql string, a args) (File, error) {

@@ -62,7 +62,7 @@ func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = db.Exec(ctx, `
+	tag, err := db.Exec(ctx, `
 		UPDATE slipway.installation
 		SET host = @host, database_name = @database,
 		    id = CASE WHEN @copied THEN 'slipway-' || left(replace(gen_random_uuid()::text, '-', ''), 12) ELSE id END,
@@ -70,6 +70,9 @@ func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 		args{"host": host, "database": database, "copied": copied})
 	if err != nil {
 		return fmt.Errorf("write the installation: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrSchemaOld
 	}
 	return nil
 }

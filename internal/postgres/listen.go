@@ -21,7 +21,7 @@ func Listen(ctx context.Context, url string, n Names, ready func(), news func(pa
 	if err != nil {
 		return fmt.Errorf("database URL: %w", hideURL(err))
 	}
-	cfg.ConnectTimeout = 10 * time.Second
+	cfg.ConnectTimeout = connectTimeout
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -31,7 +31,11 @@ func Listen(ctx context.Context, url string, n Names, ready func(), news func(pa
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+n.channel()); err != nil {
+	err = within(ctx, askLimit, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, "LISTEN "+n.channel())
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	ready()
@@ -45,10 +49,7 @@ func Listen(ctx context.Context, url string, n Names, ready func(), news func(pa
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded):
-			ping, cancel := context.WithTimeout(ctx, 10*time.Second)
-			err := conn.Ping(ping)
-			cancel()
-			if err != nil {
+			if err := within(ctx, askLimit, conn.Ping); err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
 		default:

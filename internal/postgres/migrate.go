@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strings"
 	"testing/fstest"
 	"time"
 
@@ -32,7 +31,7 @@ const migrationLock = 62099341468
 // and does not fit is refused before anything is changed, with the statement that mends it.
 func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 	o.MaxConns = 4
-	pool, err := Open(ctx, o)
+	pool, err := newPool(ctx, o, noTimeouts) // whoever waits for another's migration waits long
 	if err != nil {
 		return err
 	}
@@ -51,7 +50,7 @@ func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := checkGuideTables(ctx, pool, names); err != nil {
 		return err
 	}
-	if err := createSchema(ctx, pool, names); err != nil {
+	if err := createSchemas(ctx, pool, names); err != nil {
 		return err
 	}
 	if err := migrateOurs(ctx, pool, names, log); err != nil {
@@ -67,15 +66,22 @@ func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 	return settle(ctx, pool, host, database)
 }
 
-// createSchema tolerates another process that creates the schema at the same moment.
-func createSchema(ctx context.Context, pool *pgxpool.Pool, n Names) error {
+// createSchemas tolerates another process that creates them at the same moment, and an owner who may
+// not create schemas and was given them.
+func createSchemas(ctx context.Context, pool *pgxpool.Pool, n Names) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, n.SQL(`CREATE SCHEMA IF NOT EXISTS slipway`))
-		if err != nil {
-			return fmt.Errorf("create schema %s: %w", n.Schema, err)
+		for _, schema := range []string{n.Schema, n.Guide} {
+			var there bool
+			err := tx.QueryRow(ctx, `SELECT to_regnamespace($1) IS NOT NULL`, schema).Scan(&there)
+			if err == nil && !there {
+				_, err = tx.Exec(ctx, "CREATE SCHEMA "+schema)
+			}
+			if err != nil {
+				return fmt.Errorf("create schema %s: %w", schema, err)
+			}
 		}
 		return nil
 	})
@@ -139,15 +145,33 @@ func migrateRiver(ctx context.Context, pool *pgxpool.Pool, n Names) error {
 		if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 			return err
 		}
-		_, err = pool.Exec(ctx, n.SQL(strings.Join([]string{
-			`GRANT SELECT, INSERT, UPDATE ON slipway.river_job TO slipway_api`,
-			`GRANT USAGE ON SEQUENCE slipway.river_job_id_seq TO slipway_api`,
-			`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO slipway_service`,
-			`GRANT USAGE ON ALL SEQUENCES IN SCHEMA slipway TO slipway_service`,
-		}, ";")))
-		return err
+		if _, err := pool.Exec(ctx, n.SQL(riverAccess)); err != nil {
+			return fmt.Errorf("who may use them: %w", err)
+		}
+		return nil
 	})
 }
+
+// riverAccess puts River's jobs behind the same wall as the uploads that they are for: a request
+// reaches only those that carry its own user.
+const riverAccess = `
+	SET LOCAL lock_timeout = '10s';
+	DO $$
+	BEGIN
+	    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'slipway.river_job'::regclass) THEN
+	        ALTER TABLE slipway.river_job ENABLE ROW LEVEL SECURITY;
+	        CREATE POLICY own ON slipway.river_job TO slipway_api
+	            USING (metadata ->> 'user_id' = (SELECT slipway.user_id()))
+	            WITH CHECK (metadata ->> 'user_id' = (SELECT slipway.user_id()));
+	        CREATE POLICY every ON slipway.river_job TO slipway_service USING (true) WITH CHECK (true);
+	    END IF;
+	END
+	$$;
+	GRANT SELECT, INSERT, UPDATE ON slipway.river_job TO slipway_api;
+	GRANT USAGE ON SEQUENCE slipway.river_job_id_seq TO slipway_api;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO slipway_service;
+	GRANT USAGE ON ALL SEQUENCES IN SCHEMA slipway TO slipway_service;
+`
 
 // CheckSchema refuses a database that is older than this program. A newer one serves it too.
 func CheckSchema(ctx context.Context, pool *pgxpool.Pool, n Names) error {

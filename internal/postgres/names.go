@@ -40,6 +40,7 @@ func (n Names) SQL(s string) string {
 	return strings.NewReplacer(
 		"slipway.", n.Schema+".",
 		"SCHEMA slipway", "SCHEMA "+n.Schema,
+		"SCHEMA public", "SCHEMA "+n.Guide,
 		"'slipway_events'", "'"+n.channel()+"'",
 		"public.", n.Guide+".",
 	).Replace(s)

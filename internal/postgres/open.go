@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,8 +30,19 @@ type Options struct {
 	AppName  string
 }
 
-// Open makes a pool. It connects lazily, so a database that is asleep or down is no error here.
+// Open makes a pool. It connects lazily, so a database that is asleep or down is no error here. No
+// statement waits longer than 3 s for a lock, and no transaction that its process has forgotten
+// keeps its locks longer than 5 s.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
+	return newPool(ctx, o, timeouts)
+}
+
+const (
+	timeouts   = `SELECT set_config('lock_timeout', '3s', false), set_config('idle_in_transaction_session_timeout', '5s', false)`
+	noTimeouts = ""
+)
+
+func newPool(ctx context.Context, o Options, onConnect string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", hideURL(err))
@@ -48,22 +58,34 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		cfg.MaxConns = 10
 	}
 	cfg.MaxConnIdleTime = 2 * time.Minute
-	cfg.ConnConfig.ConnectTimeout = 10 * time.Second
+	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	if o.AppName != "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = o.AppName
 	}
+	if _, pooled := Direct(o.URL); pooled {
+		onConnect = noTimeouts // a session there is shared with strangers; AsUser sets them for its transaction
+	}
 	names := o.Names
-	cfg.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 		c.PgConn().CustomData()[namesKey] = names
-		return nil
+		if onConnect == noTimeouts {
+			return nil
+		}
+		_, err := c.Exec(ctx, onConnect)
+		return err
 	}
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
-// hideURL keeps a connection string, which holds a password, out of an error.
+// connectTimeout leaves a database that sleeps the time to wake up.
+const connectTimeout = 10 * time.Second
+
+// hideURL keeps a connection string, which holds a password, out of an error. What a parser says in
+// parentheses may quote a part of it.
 func hideURL(err error) error {
-	if _, reason, ok := strings.Cut(err.Error(), "`: "); ok {
-		return errors.New(reason)
+	_, reason, ok := strings.Cut(err.Error(), "`: ")
+	if reason, _, _ = strings.Cut(reason, " ("); ok && reason != "" {
+		return errors.New(reason + "; it is a postgres:// URL, where / # ? @ : in a password are written as %2F %23 %3F %40 %3A, or a list of key=value pairs")
 	}
 	return errors.New("not a postgres:// URL or a list of key=value pairs")
 }
@@ -75,27 +97,34 @@ func Place(u string) (host, database string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("database URL: %w", hideURL(err))
 	}
-	host = cfg.Host
+	host = strings.ToLower(cfg.Host)
 	if ip := net.ParseIP(host); filepath.IsAbs(host) || host == "localhost" || ip != nil && ip.IsLoopback() {
 		host = "local"
 	}
-	if name, rest, ok := strings.Cut(host, "."); ok {
-		host = strings.TrimSuffix(name, "-pooler") + "." + rest
-	}
+	host, _ = unpooled(host)
 	return host, cfg.Database, nil
 }
 
 // Direct returns the URL without Neon's pooler, and whether there was one: a transaction pooler
 // carries neither LISTEN nor session state.
 func Direct(u string) (string, bool) {
-	p, err := url.Parse(u)
+	cfg, err := pgx.ParseConfig(u)
 	if err != nil {
 		return u, false
 	}
-	name, rest, ok := strings.Cut(p.Host, ".")
-	if !ok || !strings.HasSuffix(name, "-pooler") {
+	host, pooled := unpooled(cfg.Host)
+	at := strings.LastIndex(u, cfg.Host)
+	if !pooled || at < 0 {
 		return u, false
 	}
-	p.Host = strings.TrimSuffix(name, "-pooler") + "." + rest
-	return p.String(), true
+	return u[:at] + host + u[at+len(cfg.Host):], true
+}
+
+// unpooled is the host beside a pooler of Neon's, whose first label ends in -pooler.
+func unpooled(host string) (direct string, pooled bool) {
+	name, rest, ok := strings.Cut(host, ".")
+	if name, pooled = strings.CutSuffix(name, "-pooler"); ok && pooled {
+		return name + "." + rest, true
+	}
+	return host, false
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,10 +45,21 @@ const pushMaxAttempts = 1000
 // InsertPush inserts the job that pushes an upload and returns its id, which is to be written on the
 // upload in the same transaction.
 func InsertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) (int64, error) {
-	return insertPush(ctx, tx, q, u, priorityNew, nil)
+	return insertPush(ctx, tx, q, u, priorityNew, 0)
 }
 
-func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, priority int, metadata []byte) (int64, error) {
+// pushMetadata is what a River row says beside its id: whom it works for, by which requests are
+// kept apart, and the row of a lost worker that it replaces.
+type pushMetadata struct {
+	UserID     string `json:"user_id"`
+	TakeoverOf int64  `json:"takeover_of,omitempty"`
+}
+
+func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, priority int, takeoverOf int64) (int64, error) {
+	metadata, err := json.Marshal(pushMetadata{UserID: u.UserID, TakeoverOf: takeoverOf})
+	if err != nil {
+		return 0, err
+	}
 	res, err := q.InsertTx(ctx, tx, upload.PushArgs{UploadID: u.ID}, &river.InsertOpts{
 		Queue:       upload.Queue(u.Provider, u.Size),
 		Priority:    priority,
@@ -81,7 +93,7 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		reaped = reaped[:0]
 		rows, err := tx.Query(ctx, `
-			SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, j.id AS job, j.attempt AS job_attempt,
+			SELECT u.id, u.user_id, u.status, u.provider, u.size, u.takeovers, u.attempt, j.id AS job, j.attempt AS job_attempt,
 			       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
 			FROM slipway.uploads u
 			JOIN slipway.river_job j ON j.id = u.job_id
@@ -98,6 +110,7 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 		type dead struct {
 			ID         upload.ID
 			UserID     string
+			Status     upload.Status
 			Provider   string
 			Size       int64
 			Takeovers  int
@@ -110,7 +123,7 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 		if err != nil {
 			return fmt.Errorf("look for dead workers: %w", err)
 		}
-		slices.SortStableFunc(found, func(a, b dead) int { return compare(a.UserID, b.UserID) })
+		slices.SortStableFunc(found, func(a, b dead) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, d := range found {
 			note, err := json.Marshal(rivertype.AttemptError{At: time.Now().UTC(), Attempt: d.JobAttempt, Error: "the worker is gone: its lease ran out"})
 			if err != nil {
@@ -128,25 +141,20 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 				continue
 			}
 			if d.Takeovers >= maxTakeovers {
-				if err := giveUp(ctx, tx, d.ID, d.UserID, keepStaged); err != nil {
+				if err := giveUp(ctx, tx, d.ID, d.Job, d.UserID, keepStaged); err != nil {
 					return err
 				}
 				continue
 			}
-			job, err := insertPush(ctx, tx, q, upload.Upload{ID: d.ID, Provider: d.Provider, Size: d.Size}, priorityResume,
-				fmt.Appendf(nil, `{"takeover_of":%d}`, d.Job))
+			job, err := insertPush(ctx, tx, q, upload.Upload{ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size}, priorityResume, d.Job)
 			if err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `
-				UPDATE slipway.uploads
-				SET status = 'queued', job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
-				    attempt = greatest(attempt - 1, 0), takeovers = takeovers + 1, next_attempt_at = NULL, version = version + 1
-				WHERE id = @id`, args{"id": d.ID, "job": job})
+			status, err := handOver(ctx, tx, d.ID, d.Job, job, 1)
 			if err != nil {
-				return fmt.Errorf("hand over %s: %w", d.ID, err)
+				return err
 			}
-			err = WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: d.ID, Type: upload.WorkerReplaced, Status: upload.Queued, Attempt: d.Attempt,
+			err = WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: d.ID, Type: upload.WorkerReplaced, Status: status, Attempt: d.Attempt,
 				Data: map[string]any{"takeovers": d.Takeovers + 1}})
 			if err != nil {
 				return err
@@ -155,27 +163,39 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 		}
 		return nil
 	})
-	return reaped, err
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+	if err != nil {
+		return nil, err
 	}
-	return 0
+	return reaped, nil
 }
 
-func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, user string, keepStaged time.Duration) error {
+// handOver puts another job in the place of one that will not finish. A push that had begun is
+// queued again and its attempt, which somebody else's death has ended, is not counted; an upload
+// that waited still waits.
+func handOver(ctx context.Context, tx pgx.Tx, id upload.ID, from, to int64, takeovers int) (status upload.Status, err error) {
+	err = tx.QueryRow(ctx, `
+		UPDATE slipway.uploads
+		SET status = CASE status WHEN 'pushing' THEN 'queued' ELSE status END,
+		    attempt = CASE status WHEN 'pushing' THEN greatest(attempt - 1, 0) ELSE attempt END,
+		    job_id = @to, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
+		    takeovers = takeovers + @takeovers, version = version + 1
+		WHERE id = @id AND job_id IS NOT DISTINCT FROM nullif(@from, 0) AND status IN ('queued', 'pushing', 'retrying')
+		RETURNING status`, args{"id": id, "from": from, "to": to, "takeovers": takeovers}).Scan(&status)
+	if err != nil {
+		return "", fmt.Errorf("hand over %s: %w", id, err)
+	}
+	return status, nil
+}
+
+func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, job int64, user string, keepStaged time.Duration) error {
 	e := upload.Error{Code: upload.WorkerLost, Retryable: true, FixableBy: upload.ByOperator,
 		Message: "Every worker that tried to deliver this file was lost. It can be retried once the operator has found out why."}
 	_, err := tx.Exec(ctx, `
 		UPDATE slipway.uploads
-		SET `+setError+`, status = 'failed', lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
+		SET `+setError+`, status = 'failed', lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL,
 		    staged_until = now() + @keep, version = version + 1
-		WHERE id = @id`, errorArgs(e, args{"id": id, "keep": keepStaged}))
+		WHERE id = @id AND job_id = @job AND status IN ('queued', 'pushing', 'retrying')`,
+		errorArgs(e, args{"id": id, "job": job, "keep": keepStaged}))
 	if err != nil {
 		return fmt.Errorf("give up %s: %w", id, err)
 	}
@@ -200,21 +220,24 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 			LIMIT 50
 			FOR UPDATE OF u SKIP LOCKED`, args{})
 		if err != nil {
-			return err
+			return fmt.Errorf("look for uploads without a job: %w", err)
 		}
 		found, err := pgx.CollectRows(rows, scanUpload)
 		if err != nil {
-			return err
+			return fmt.Errorf("look for uploads without a job: %w", err)
 		}
+		slices.SortStableFunc(found, func(a, b upload.Upload) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, u := range found {
-			job, err := insertPush(ctx, tx, q, u, priorityResume, nil)
+			job, err := insertPush(ctx, tx, q, u, priorityResume, u.JobID)
 			if err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `
-				UPDATE slipway.uploads
-				SET job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL
-				WHERE id = @id`, args{"id": u.ID, "job": job})
+			status, err := handOver(ctx, tx, u.ID, u.JobID, job, 0)
+			if err != nil {
+				return err
+			}
+			err = WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.WorkerReplaced, Status: status, Attempt: u.Attempt,
+				Data: map[string]any{"reason": "its job was lost"}})
 			if err != nil {
 				return err
 			}
@@ -222,7 +245,10 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 		n = len(found)
 		return nil
 	})
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // Idle tells whether no upload waits for delivery.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,74 +22,128 @@ type Claims struct {
 }
 
 // AsUser runs f in a transaction that is bound by the request role's policies: it sees and writes
-// the rows of claims.Subject alone, whoever the pool logged in as. Role and claims end with it.
-func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.Tx) error) error {
+// the rows of claims.Subject alone, whoever the pool logged in as. Role and claims are set in the
+// round trip that begins the transaction, and end with it.
+func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.Tx) error) (err error) {
+	if !utf8.ValidString(claims.Subject) || strings.ContainsRune(claims.Subject, 0) {
+		return fmt.Errorf("act for a user: the id %q is not text", claims.Subject)
+	}
 	c, err := json.Marshal(claims)
 	if err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			SELECT set_config('role', 'slipway_api', true),
-			       set_config('request.jwt.claims', @claims, true),
-			       set_config('lock_timeout', '3s', true),
-			       set_config('idle_in_transaction_session_timeout', '5s', true)`,
-			args{"claims": string(c)})
-		if err != nil {
-			return fmt.Errorf("act for a user: %w", err)
-		}
-		return f(tx)
-	})
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	b.Queue(`
+		SELECT set_config('role', 'slipway_api', true),
+		       set_config('request.jwt.claims', @claims, true),
+		       set_config('lock_timeout', '3s', true),
+		       set_config('idle_in_transaction_session_timeout', '5s', true)`,
+		args{"claims": string(c)})
+	begun := pool.SendBatch(ctx, b)
+	tx := begun.Tx()
+	if tx != nil {
+		defer func() { _ = tx.Rollback(ctx) }() // after a commit it does nothing
+	}
+	if err := begun.Close(); err != nil {
+		return uncommitted{fmt.Errorf("act for a user: %w", err)}
+	}
+	if err := f(tx); err != nil {
+		return uncommitted{err}
+	}
+	return tx.Commit(ctx)
 }
+
+// uncommitted is an error from before the commit: nothing has happened.
+type uncommitted struct{ error }
+
+func (e uncommitted) Unwrap() error { return e.error }
 
 // ErrOutcomeUnknown means that the connection was lost while a transaction was being committed, and
 // that the database could not be asked afterwards. Nothing may be undone.
 var ErrOutcomeUnknown = errors.New("outcome of the commit is unknown")
 
-// outageTolerance is how long a request waits for a database that restarts or wakes up.
-const outageTolerance = 5 * time.Second
+const (
+	outageTolerance = 5 * time.Second  // how long a request waits for a database that restarts or wakes up
+	runLimit        = 10 * time.Second // for one transaction, the connecting included
+	askLimit        = 3 * time.Second  // for the question whether it took effect
+)
 
 // Once runs a transaction that must happen exactly once although a commit's answer can be lost.
 // run is one whole transaction; done asks, on a fresh connection, whether an earlier run took
 // effect. Connections that break before the commit are normal weather and are tried again for a
-// while; a commit without an answer is asked for, and repeated only when it did not happen.
+// while; a commit without an answer is asked for, also when ctx has ended, and repeated only when it
+// did not happen. From then on an error of run may be the lost commit's own effect, arriving late:
+// only done tells, and without a yes the outcome stays unknown.
 func Once(ctx context.Context, run func(context.Context) error, done func(context.Context) (bool, error)) error {
 	deadline := time.Now().Add(outageTolerance)
-	unknown := false // a commit may have happened that nobody has confirmed
+	lost := false // a commit was sent that nobody has confirmed
+	ask := false  // whether done has to be heard before the next run
+	var err error
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		var err error
-		if unknown {
-			var yes bool
-			if yes, err = done(ctx); err == nil && yes {
+		answered := false // by a database that has refused what was asked
+		if !ask {
+			if err = within(ctx, runLimit, run); err == nil {
 				return nil
 			}
-			unknown = err != nil
+			lost = lost || inDoubt(err)
+			answered = !Unreachable(err)
+			ask = lost
 		}
-		if !unknown {
-			if err = run(ctx); err == nil {
-				return nil
-			}
-			if !Unreachable(err) {
+		if ask {
+			var happened bool
+			asked := within(context.WithoutCancel(ctx), askLimit, func(ctx context.Context) (err error) {
+				happened, err = done(ctx)
 				return err
+			})
+			switch {
+			case asked == nil && happened:
+				return nil
+			case asked == nil:
+				ask = false
+			case !answered:
+				err = asked
 			}
-			unknown = !pgconn.SafeToRetry(err)
 		}
-		if ctx.Err() == nil && time.Now().Before(deadline) {
+		over := answered && !ask
+		if !over && ctx.Err() == nil && time.Now().Before(deadline) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait):
 				continue
 			}
 		}
-		if unknown {
+		if lost {
 			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		return err
 	}
 }
 
+func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f(ctx)
+}
+
+// inDoubt tells whether a transaction that ended with err may have been committed all the same: the
+// connection broke, or the wait was given up, when the commit may have been on its way.
+func inDoubt(err error) bool {
+	var before uncommitted
+	var connect *pgconn.ConnectError
+	if errors.As(err, &before) || errors.As(err, &connect) || pgconn.SafeToRetry(err) {
+		return false
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "08") // anything else has rolled it back
+	}
+	return Unreachable(err) || errors.Is(err, context.Canceled)
+}
+
 // Unreachable tells whether err is the weather between us and the database, not an answer to what
-// was asked: refused and broken connections, a server that is starting or stopping.
+// was asked: refused and broken connections, a server that is starting or stopping, a wait that was
+// too long.
 func Unreachable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -96,11 +152,11 @@ func Unreachable(err error) bool {
 			"25P03", "55P03": // idle in transaction too long, lock not available
 			return true
 		}
-		return pg.Code[:2] == "08" || pg.Code[:2] == "53" // connection exceptions, insufficient resources
+		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") // connection exceptions, insufficient resources
 	}
 	var connect *pgconn.ConnectError
 	var network *net.OpError
 	return errors.As(err, &connect) || errors.As(err, &network) ||
-		pgconn.Timeout(err) || err != nil && pgconn.SafeToRetry(err) ||
+		pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) || err != nil && pgconn.SafeToRetry(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }

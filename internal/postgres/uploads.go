@@ -107,7 +107,7 @@ func UploadExists(ctx context.Context, db DB, id upload.ID) (there bool, err err
 	return there, err
 }
 
-// GetUpload returns a user's upload, or ErrNoUpload for one that is unknown, foreign or deleted.
+// GetUpload returns a user's upload, or ErrNoUpload for one that is unknown, foreign or joined to another.
 func GetUpload(ctx context.Context, db DB, user string, id upload.ID) (upload.Upload, error) {
 	return oneUpload(db.Query(ctx, `
 		SELECT `+uploadColumns+`
@@ -162,7 +162,7 @@ func Requeue(ctx context.Context, tx DB, user string, id upload.ID, job int64, d
 	u, err := oneUpload(tx.Query(ctx, `
 		UPDATE slipway.uploads u
 		SET status = 'queued', job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
-		    attempt = 0, takeovers = 0, sessions_lost = 0, next_attempt_at = NULL, staged_until = NULL,
+		    attempt = 0, takeovers = 0, sessions_lost = 0, pushed_high = pushed_bytes, next_attempt_at = NULL, staged_until = NULL,
 		    deliver_by = now() + @deliver_within,
 		    error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL,
 		    version = version + 1

@@ -1,0 +1,331 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
+	"slipway/internal/upload"
+)
+
+// What the guides give their readers, word for word, but for the drivers' placeholders.
+const (
+	guideUploadcareTable = `
+   CREATE TABLE IF NOT EXISTS uploadcare_files (
+       id SERIAL PRIMARY KEY,
+       file_id TEXT NOT NULL UNIQUE,
+       file_url TEXT NOT NULL,
+       user_id TEXT NOT NULL,
+       upload_timestamp TIMESTAMPTZ DEFAULT NOW()
+   );`
+	guideCloudinaryTable = `
+    CREATE TABLE IF NOT EXISTS cloudinary_files (
+        id SERIAL PRIMARY KEY,
+        public_id TEXT NOT NULL UNIQUE,  -- Cloudinary's unique identifier for the asset
+        media_url TEXT NOT NULL,         -- Media URL for the asset on Cloudinary's CDN
+        resource_type TEXT NOT NULL,     -- Type of asset (e.g., 'image', 'video', 'raw')
+        user_id TEXT NOT NULL,           -- User associated with the file
+        upload_timestamp TIMESTAMPTZ DEFAULT NOW()
+    );`
+	guideUploadcareInsert = `
+            INSERT INTO uploadcare_files (file_id, file_url, user_id)
+            VALUES ($1, $2, $3)
+        `
+	guideCloudinaryInsert = `
+      INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id)
+      VALUES ($1, $2, $3, $4)
+    `
+	guideUploadcareSelect = `
+SELECT
+    id,              -- Your database primary key
+    file_id,         -- Uploadcare UUID
+    file_url,        -- Uploadcare CDN URL
+    user_id,         -- The user associated with the file
+    upload_timestamp
+FROM
+    uploadcare_files
+WHERE
+    user_id = 'user_123'; -- Use actual authenticated user ID
+`
+	guideCloudinarySelect = `
+SELECT
+    id,
+    public_id,      -- Cloudinary Public ID
+    media_url,      -- HTTPS URL for the asset
+    resource_type,
+    user_id,
+    upload_timestamp
+FROM
+    cloudinary_files
+WHERE
+    user_id = 'user_123' AND resource_type = 'image'; -- Use actual user ID & desired type
+`
+)
+
+func TestMigrateAgain(t *testing.T) {
+	url := postgrestest.New(t)
+	b := benchAt(t, postgres.Options{URL: url})
+	u := b.accepted(t, staged("user_123"))
+	before := one[string](t, b.Pool, `SELECT id FROM slipway.installation`)
+
+	if err := migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.read(t, u.ID); got.Status != upload.Queued {
+		t.Errorf("status = %s, want the upload as it was", got.Status)
+	}
+	if after := one[string](t, b.Pool, `SELECT id FROM slipway.installation`); after != before {
+		t.Errorf("installation %s became %s", before, after)
+	}
+}
+
+func TestMigrateAtOnce(t *testing.T) {
+	url := postgrestest.Empty(t)
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error { return migrate(t.Context(), url) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	b := benchAt(t, postgres.Options{URL: url})
+	b.accepted(t, staged("user_123"))
+	if n := one[int](t, b.Pool, `SELECT count(*) FROM slipway.installation`); n != 1 {
+		t.Errorf("%d installations", n)
+	}
+	if n := one[int](t, b.Pool, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`); n != 0 {
+		t.Errorf("%d advisory locks left", n)
+	}
+}
+
+func TestMigrateIntoOtherSchemas(t *testing.T) {
+	o := postgres.Options{URL: postgrestest.Empty(t), Names: postgres.Names{Schema: "acme", Guide: "app"}}
+	for range 2 {
+		if err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := benchAt(t, o)
+	if err := postgres.CheckSchema(t.Context(), b.Pool, o.Names); err != nil {
+		t.Error(err)
+	}
+	if err := postgres.CheckWall(t.Context(), b.Pool); err != nil {
+		t.Error(err)
+	}
+	if _, err := postgres.ReadInstallation(t.Context(), b.Pool, o.URL); err != nil {
+		t.Error(err)
+	}
+
+	news := listen(t, o)
+	u := b.accepted(t, staged("user_123"))
+	if got := <-news; !strings.HasPrefix(got, string(u.ID)) {
+		t.Errorf("news = %q, want of %s", got, u.ID)
+	}
+	b.exec(t, `UPDATE acme.river_job SET state = 'running', attempt = 1, attempted_at = now()`)
+	u = b.take(t, u, 0)
+	b.tx(t, func(tx pgx.Tx) error {
+		return postgres.Complete(t.Context(), tx, u, upload.Asset{ID: "asset", URL: "https://cdn.test/asset/", Size: u.Size}, 0)
+	})
+	var f postgres.File
+	err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) (err error) {
+		f, err = postgres.GetFile(t.Context(), tx, "user_123", u.ID)
+		return err
+	})
+	if err != nil || f.AssetID != "asset" {
+		t.Errorf("file = %+v, %v", f, err)
+	}
+
+	left := one[[]string](t, b.Pool, `
+		SELECT coalesce(array_agg(n.nspname || '.' || c.relname), '{}')
+		FROM pg_class c
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname IN ('slipway', 'public')`)
+	if len(left) > 0 {
+		t.Errorf("outside the schemas there is %v", left)
+	}
+}
+
+func TestMigrateAdoptsWhatIsThere(t *testing.T) {
+	for name, rls := range map[string]bool{"row-level security off": false, "row-level security on": true} {
+		t.Run(name, func(t *testing.T) {
+			url := postgrestest.Empty(t)
+			b := benchAt(t, postgres.Options{URL: url})
+			b.exec(t, `CREATE TABLE public.uploads (id int)`)
+			b.exec(t, `CREATE TABLE public.river_job (id int)`)
+			b.exec(t, `CREATE TABLE public.goose_db_version (id int)`)
+			b.exec(t, guideUploadcareTable)
+			b.exec(t, guideCloudinaryTable)
+			b.exec(t, guideUploadcareInsert, "old", "https://ucarecdn.com/old/", "user_123")
+			b.exec(t, guideCloudinaryInsert, "old", "https://res.cloudinary.com/old", "image", "user_123")
+			if rls {
+				b.exec(t, `ALTER TABLE uploadcare_files ENABLE ROW LEVEL SECURITY`)
+				b.exec(t, `ALTER TABLE cloudinary_files ENABLE ROW LEVEL SECURITY`)
+				b.exec(t, `CREATE POLICY theirs ON uploadcare_files FOR SELECT USING (user_id = 'nobody')`)
+			}
+
+			if err := migrate(t.Context(), url); err != nil {
+				t.Fatal(err)
+			}
+			for _, table := range []string{"uploadcare_files", "cloudinary_files"} {
+				if on := one[bool](t, b.Pool, `SELECT relrowsecurity FROM pg_class WHERE oid = to_regclass($1)`, table); on != rls {
+					t.Errorf("row-level security of %s = %t, was %t", table, on, rls)
+				}
+			}
+			theirs := one[int](t, b.Pool, `SELECT count(*) FROM pg_policies WHERE schemaname = 'public' AND policyname NOT LIKE 'slipway%'`)
+			others := one[int](t, b.Pool, `SELECT count(*) FROM pg_policies WHERE schemaname = 'public' AND policyname LIKE 'slipway%' AND NOT roles <@ '{slipway_api,slipway_service}'`)
+			if rls && theirs != 1 || !rls && theirs != 0 || others != 0 {
+				t.Errorf("%d policies of theirs, %d of ours that bind others", theirs, others)
+			}
+
+			b.exec(t, guideUploadcareInsert, "new", "https://ucarecdn.com/new/", "user_123")
+			b.exec(t, guideCloudinaryInsert, "new", "https://res.cloudinary.com/new", "image", "user_123")
+			for _, query := range []string{guideUploadcareSelect, guideCloudinarySelect} {
+				rows, err := b.Query(t.Context(), query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+					v, err := row.Values()
+					return v[1].(string), err
+				})
+				if err != nil || len(ids) != 2 || ids[0] != "old" || ids[1] != "new" {
+					t.Errorf("rows = %v, %v, want old and new", ids, err)
+				}
+			}
+
+			u := b.taken(t, staged("user_123"))
+			b.tx(t, func(tx pgx.Tx) error {
+				return postgres.Complete(t.Context(), tx, u, upload.Asset{ID: "ours", URL: "https://cdn.test/ours/", Size: u.Size}, 0)
+			})
+			var files []postgres.File
+			err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) (err error) {
+				files, err = postgres.ListFiles(t.Context(), tx, "user_123", postgres.FileFilter{Limit: 10})
+				return err
+			})
+			if err != nil || len(files) != 5 {
+				t.Errorf("%d files, %v, want 5", len(files), err)
+			}
+		})
+	}
+}
+
+// owners are the kinds of role that a hosted database is migrated by; none is a superuser.
+var owners = map[string]string{
+	"an owner like Neon's": "CREATEROLE CREATEDB BYPASSRLS",
+	"a plain owner":        "CREATEROLE",
+}
+
+func TestMigrateAsOwner(t *testing.T) {
+	for name, attributes := range owners {
+		t.Run(name, func(t *testing.T) {
+			o := postgres.Options{URL: ownedBy(t, attributes)}
+			if err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			b := benchAt(t, o)
+			if err := postgres.CheckWall(t.Context(), b.Pool); err != nil {
+				t.Error(err)
+			}
+			u := b.taken(t, staged("user_123"))
+			b.tx(t, func(tx pgx.Tx) error {
+				return postgres.Complete(t.Context(), tx, u, upload.Asset{ID: "asset", URL: "https://cdn.test/asset/", Size: u.Size}, 0)
+			})
+			if n := one[int](t, b.Pool, `SELECT count(*) FROM public.uploadcare_files`); n != 1 {
+				t.Errorf("%d guide rows", n)
+			}
+			b.accepted(t, staged("somebody else"))
+			b.exec(t, `SET ROLE slipway_service`)
+			if _, err := postgres.Reap(t.Context(), b.Pool, b.queue, 0, 0); err != nil {
+				t.Errorf("as slipway_service: %v", err)
+			}
+		})
+	}
+}
+
+// ownedBy returns the URL of an empty database for a role of its own, without a password.
+func ownedBy(t *testing.T, attributes string) string {
+	t.Helper()
+	u, err := url.Parse(postgrestest.Empty(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	database := strings.TrimPrefix(u.Path, "/")
+	role := "owner_of_" + database
+	for _, sql := range []string{
+		`CREATE ROLE ` + role + ` LOGIN ` + attributes,
+		`ALTER DATABASE ` + database + ` OWNER TO ` + role,
+		// From PostgreSQL 16 on a role that somebody else has made is his to give away; on a hosted server the owner makes it.
+		`DO $$ BEGIN
+		    IF current_setting('server_version_num')::int >= 160000 AND to_regrole('slipway_api') IS NOT NULL THEN
+		        GRANT slipway_api, slipway_service TO ` + role + `;
+		    END IF;
+		END $$`,
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
+func TestMigrateNamesTheMissingRight(t *testing.T) {
+	o := postgres.Options{URL: ownedBy(t, "")}
+	postgrestest.New(t) // the roles are there
+	err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler))
+	_, mend, found := strings.Cut(errorText(err), "mend it as a superuser with: ")
+	if !found {
+		t.Fatalf("%v, want the statement that mends it", err)
+	}
+	mend, _, _ = strings.Cut(mend, " (SQLSTATE")
+	super := benchAt(t, postgres.Options{URL: postgrestest.Server(t).URL("postgres")})
+	super.exec(t, mend)
+	super.exec(t, strings.ReplaceAll(mend, "slipway_api", "slipway_service"))
+	if err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("after %s: %v", mend, err)
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestCheckSchema(t *testing.T) {
+	tests := map[string]struct {
+		database func(t testing.TB) string
+		change   string
+		want     error
+	}{
+		"the program's own is accepted":  {postgrestest.New, ``, nil},
+		"none is too old":                {postgrestest.Empty, ``, postgres.ErrSchemaOld},
+		"an older one of ours is":        {postgrestest.New, `DELETE FROM slipway.goose_db_version WHERE version_id > 0`, postgres.ErrSchemaOld},
+		"an older one of River's is":     {postgrestest.New, `DELETE FROM slipway.river_migration WHERE version = (SELECT max(version) FROM slipway.river_migration)`, postgres.ErrSchemaOld},
+		"a newer one of ours is welcome": {postgrestest.New, `INSERT INTO slipway.goose_db_version (version_id, is_applied) VALUES (99, true)`, nil},
+		"and so is one of River's":       {postgrestest.New, `INSERT INTO slipway.river_migration (line, version) VALUES ('main', 99)`, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := benchAt(t, postgres.Options{URL: tt.database(t)})
+			b.exec(t, tt.change)
+			if err := postgres.CheckSchema(t.Context(), b.Pool, postgres.DefaultNames); !errors.Is(err, tt.want) {
+				t.Errorf("CheckSchema = %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
