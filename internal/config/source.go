@@ -22,6 +22,16 @@ func environ(list []string) map[string]string {
 	return values
 }
 
+// ReadDotEnv returns what a .env file sets, for whoever builds an environment of several sources.
+func ReadDotEnv(path string) (map[string]string, error) {
+	faults := new(Faults)
+	values := readDotEnv(Options{DotEnv: path, RequireDotEnv: true}, faults)
+	if len(*faults) > 0 {
+		return nil, *faults
+	}
+	return values, nil
+}
+
 // readDotEnv reads o.DotEnv.
 func readDotEnv(o Options, faults *Faults) map[string]string {
 	if o.DotEnv == "" {

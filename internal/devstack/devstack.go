@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	given := map[string]string{}
 	if o.EnvFile != "" {
-		if given, err = readEnvFile(o.EnvFile); err != nil {
+		if given, err = config.ReadDotEnv(o.EnvFile); err != nil {
 			return err
 		}
 	}
@@ -75,9 +75,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 
 	env := map[string]string{
-		"HOST": "127.0.0.1", "PORT": strconv.Itoa(o.Port), "DEV_USER": "user_123",
-		"STAGING_DIR": filepath.Join(o.Dir, "staging"), "VERIFY_READBACK": "on",
+		"DEV_USER": "user_123", "STAGING_DIR": filepath.Join(o.Dir, "staging"), "VERIFY_READBACK": "on",
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	parts, ctx := errgroup.WithContext(ctx)
 	var said []string
 
@@ -112,13 +113,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	if simulated {
 		sims, err := StartSimulators(SimulatorOptions{Dir: filepath.Join(o.Dir, "providers"), Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(o.SimPort))})
 		if err != nil {
-			return portTaken(err, o.SimPort, "--sim-port")
+			return config.PortTaken(err, "--sim-port", o.SimPort)
 		}
 		defer func() { err = errors.Join(err, sims.Close()) }()
 		maps.Copy(env, sims.Env())
 		said = append(said, "uploadcare  simulated at "+sims.URL, "cloudinary  simulated at "+sims.URL)
 	}
 	maps.Copy(env, given)
+	env["HOST"], env["PORT"] = "127.0.0.1", strconv.Itoa(o.Port)
 	cfg, err := config.Load(config.Options{Environ: pairs(env), Need: config.NeedDatabase | config.NeedAPI | config.NeedWorker})
 	if err != nil {
 		return err
@@ -181,5 +183,5 @@ func Run(ctx context.Context, o Options) (err error) {
 // listen takes a loopback port, or says how to take another.
 func listen(port int) (net.Listener, error) {
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	return ln, portTaken(err, port, "--port")
+	return ln, config.PortTaken(err, "--port", port)
 }

@@ -1,14 +1,10 @@
 package devstack
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
-
-	"github.com/joho/godotenv"
 )
 
 // Env is what a process needs to know to use the simulators as its providers.
@@ -19,14 +15,6 @@ func (s *Simulators) Env() map[string]string {
 		"CLOUDINARY_CLOUD_NAME": simCloudName, "CLOUDINARY_API_KEY": simAPIKey, "CLOUDINARY_API_SECRET": simAPISecret,
 		"CLOUDINARY_UPLOAD_PREFIX": s.URL, "CLOUDINARY_DELIVERY_BASE": s.URL,
 	}
-}
-
-func readEnvFile(path string) (map[string]string, error) {
-	given, err := godotenv.Read(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return given, nil
 }
 
 // namesAccount tells whether an account of any provider is given.
@@ -59,12 +47,4 @@ func writeEnv(path string, env map[string]string) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(tmp, path)
-}
-
-// portTaken adds to err, when a port is in use, what to do about it.
-func portTaken(err error, port int, flag string) error {
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return err
-	}
-	return fmt.Errorf("port %d is taken by another program: stop it, or choose another port with %s", port, flag)
 }

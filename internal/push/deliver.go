@@ -62,8 +62,11 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 		return asset, &stagingError{body.err()}
 	}
 	var pe *provider.Error
-	if errors.As(err, &pe) && pe.Verdict == provider.Integrity {
+	switch {
+	case errors.As(err, &pe) && pe.Verdict == provider.Integrity:
 		return asset, a.integrity(ctx, file, err)
+	case pe == nil && errors.Is(err, io.ErrUnexpectedEOF): // the file has become shorter
+		return asset, errCorrupted
 	}
 	return asset, err
 }
