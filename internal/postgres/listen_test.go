@@ -54,7 +54,10 @@ func TestListenEndsWithTheConnection(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- postgres.Listen(t.Context(), o.URL, postgres.DefaultNames, func() {
-			b.exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()`)
+			_, err := b.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()`)
+			if err != nil {
+				t.Error(err)
+			}
 		}, func(string) {})
 	}()
 	if err := <-ended; !postgres.Unreachable(err) {
