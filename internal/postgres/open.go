@@ -101,7 +101,9 @@ func Place(u string) (host, database string, err error) {
 	if ip := net.ParseIP(host); filepath.IsAbs(host) || host == "localhost" || ip != nil && ip.IsLoopback() {
 		host = "local"
 	}
-	host, _ = unpooled(host)
+	if host, _ = unpooled(host); cfg.Database == "" {
+		cfg.Database = cfg.User // as the server does
+	}
 	return host, cfg.Database, nil
 }
 
@@ -123,7 +125,7 @@ func Direct(u string) (string, bool) {
 // unpooled is the host beside a pooler of Neon's, whose first label ends in -pooler.
 func unpooled(host string) (direct string, pooled bool) {
 	name, rest, ok := strings.Cut(host, ".")
-	if name, pooled = strings.CutSuffix(name, "-pooler"); ok && pooled {
+	if name, pooled = strings.CutSuffix(name, "-pooler"); ok && pooled && !filepath.IsAbs(host) {
 		return name + "." + rest, true
 	}
 	return host, false
