@@ -65,7 +65,7 @@ func explain(err error) string {
 		return sentence(err) + ". Is Slipway running? Start it with `make run`, or set SLIPWAY_URL to where it is."
 	case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized:
 		return sentence(err) + ". Set SLIPWAY_TOKEN to a token of yours."
-	case errors.As(err, &refused) && refused.UploadID != "":
+	case errors.As(err, &refused) && refused.UploadID != "" && refused.Retryable:
 		return fmt.Sprintf("%s. Its id is %s: `slipway status %s`.", sentence(err), refused.UploadID, refused.UploadID)
 	}
 	return sentence(err) + "."

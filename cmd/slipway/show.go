@@ -32,7 +32,7 @@ type leg struct {
 }
 
 // barRoom is what the bar's numbers take beside its name: columns.
-const barRoom = 58
+const barRoom = 50
 
 // begin shows the beginning of a leg.
 func (s *show) begin(name, to string, total int64) *leg {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"slipway/internal/config"
+	"slipway/internal/doctor"
+)
+
+func doctorCommand() *cobra.Command {
+	var envFile string
+	var write, asJSON bool
+	c := &cobra.Command{
+		Use:     "doctor",
+		GroupID: "run",
+		Short:   "Look at settings, database, staging and providers, and say what to do",
+		Long: "Looks at everything that Slipway stands on, changes nothing, and prints one line for each finding; a fault comes with its\n" +
+			"remedy. --write also stores one byte with every provider, fetches it and deletes it. Exits with 1 when there is a fault.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o := config.Options{
+				Environ: os.Environ(), DotEnv: envFile, RequireDotEnv: cmd.Flags().Changed("env-file"),
+				Need: config.NeedDatabase | config.NeedAPI | config.NeedWorker,
+			}
+			settings, err := config.Load(o)
+			var faults config.Faults
+			if err != nil && !errors.As(err, &faults) {
+				return err
+			}
+			from := "the environment"
+			if _, err := os.Stat(envFile); err == nil {
+				from += " and " + envFile
+			}
+			failed := 0
+			sound := doctor.Examine(cmd.Context(), doctor.Options{
+				Config: settings, Faults: faults, From: from, Write: write,
+				Report: func(f doctor.Finding) {
+					if f.Level == doctor.Fail {
+						failed++
+					}
+					if err := printFinding(cmd, f, asJSON); err != nil {
+						fmt.Fprintln(cmd.ErrOrStderr(), err)
+					}
+				},
+			})
+			switch {
+			case interrupted(cmd.Context()):
+				return errors.New("interrupted")
+			case sound:
+				return nil
+			case failed == 1:
+				return errors.New("there is 1 fault")
+			}
+			return fmt.Errorf("there are %d faults", failed)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&envFile, "env-file", ".env", "file with settings; the environment wins over it")
+	f.BoolVar(&write, "write", false, "store one byte with every provider, fetch it and delete it")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object for each finding")
+	return c
+}
+
+func printFinding(cmd *cobra.Command, f doctor.Finding, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	if asJSON {
+		return printJSON(out, f)
+	}
+	line := fmt.Sprintf("%-4s  %-10s  %s", f.Level, f.Part, f.Text)
+	if f.Remedy != "" {
+		line += " → " + f.Remedy
+	}
+	_, err := fmt.Fprintln(out, line)
+	return err
+}
