@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"slipway/internal/config"
+	"slipway/internal/crc32c"
+	"slipway/internal/process"
+	"slipway/internal/provider"
+	"slipway/internal/upload"
+)
+
+// rest lies between two files that are sent one at a time.
+const rest = 50 * time.Millisecond
+
+// measureLatency sends small files one at a time to a system at rest, and takes the time from the answer
+// that accepts one to the news of its completion; beside it the provider's calls alone.
+func measureLatency(ctx context.Context, s *stack, o options, r *report) error {
+	if _, err := s.startAPI(ctx); err != nil {
+		return err
+	}
+	if _, err := s.startWorker(ctx); err != nil {
+		return err
+	}
+	w, err := newWatch(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	providers, err := providersOf(s)
+	if err != nil {
+		return err
+	}
+	content := make([]byte, smallSize)
+	for _, p := range providers {
+		send, err := newSmallSender(s.url+"/v1/uploads?provider="+p.Name(), "raw", content, 1)
+		if err != nil {
+			return err
+		}
+		var ours, calls []float64 // milliseconds
+		for range o.latency {
+			for i := range content {
+				content[i] = byte(rand.Uint32())
+			}
+			if err := send.one(ctx, 0); err != nil {
+				return err
+			}
+			accepted := time.Now()
+			done, err := w.completed(ctx)
+			if err != nil {
+				return err
+			}
+			ours = append(ours, milliseconds(done.Sub(accepted)))
+			began := time.Now()
+			if err := deliver(ctx, p, content); err != nil {
+				return err
+			}
+			calls = append(calls, milliseconds(time.Since(began)))
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(rest):
+			}
+		}
+		what := "64 KiB accepted to completed, " + p.Name()
+		r.addOver(what, "ms p50", quantile(ours, 0.5), quantile(calls, 0.5), 25)
+		r.addOver("", "ms p99", quantile(ours, 0.99), quantile(calls, 0.99), none)
+	}
+	r.note("accepted to completed: one file at a time at rest, from the 202 to the news of its completion; the yardstick are the provider's calls alone, one file after the other in the same run.")
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// providersOf are the adapters that the worker uses.
+func providersOf(s *stack) ([]provider.Provider, error) {
+	var environ []string
+	for k, v := range s.env {
+		environ = append(environ, k+"="+v)
+	}
+	c, err := config.Load(config.Options{Environ: environ, Need: config.NeedWorker})
+	if err != nil {
+		return nil, err
+	}
+	return process.Providers(c)
+}
+
+// deliver makes the calls of a small file's push, and nothing else.
+func deliver(ctx context.Context, p provider.Provider, content []byte) error {
+	id := upload.NewID()
+	src := provider.Source{
+		UploadID: id, Key: "bench/" + string(id), FileName: "small.bin", ContentType: "application/octet-stream", ResourceType: upload.Raw,
+		Size: smallSize, CRC32C: crc32c.Update(0, content), Body: bytes.NewReader(content),
+	}
+	session, err := p.Begin(ctx, src)
+	if err != nil {
+		return err
+	}
+	part, err := p.PushPart(ctx, session, src, 0, nil)
+	if err != nil {
+		return err
+	}
+	_, err = p.Commit(ctx, src, *part.Asset)
+	return err
+}
