@@ -64,7 +64,10 @@ func (a *Authenticator) Identify(authorization string) (Caller, error) {
 		return Caller{}, unauthorized("The header Authorization must be: Bearer <token>.", nil)
 	}
 	user, err := a.subject(strings.TrimSpace(token))
-	return Caller{User: user, Token: true}, err
+	if err != nil {
+		return Caller{}, err
+	}
+	return Caller{User: user, Token: true}, nil
 }
 
 // subject returns whom a token is for.

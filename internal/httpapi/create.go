@@ -102,8 +102,10 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 	var file filePart
 	var staged *ingest.Staged
 	fields, err := a.server.readForm(c, a.limit(), func(f filePart, before url.Values) error {
-		if err := a.admit(described(user(c), query, before, atLeast)); err != nil {
-			return err
+		if len(before) > 0 {
+			if err := a.admit(described(user(c), query, before, atLeast)); err != nil {
+				return err
+			}
 		}
 		s, err := a.Ingest.Receive(c.UserContext(), f)
 		if err == nil {
@@ -135,7 +137,7 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 		return upload.Upload{}, &upload.Error{Code: upload.LengthRequired, FixableBy: upload.ByYou,
 			Message: `The request has no body. Send the file's bytes with a Content-Length or in chunks; with curl, write -T film.mp4 or -F "file=@film.mp4".`}
 	}
-	name, err := dispositionName(c.Get(fiber.HeaderContentDisposition))
+	name, err := dispositionName(strings.Clone(c.Get(fiber.HeaderContentDisposition)))
 	if err != nil {
 		return upload.Upload{}, err
 	}

@@ -49,14 +49,15 @@ func prefersPage(c *fiber.Ctx) bool {
 // etag is the strong validator of an upload as JSON.
 func etag(u upload.Upload) string { return `"` + strconv.FormatInt(u.Version, 10) + `"` }
 
-// noneMatch tells whether the client has no copy with this etag (RFC 9110 §13.1.2).
-func noneMatch(c *fiber.Ctx, etag string) bool {
-	for tag := range strings.SplitSeq(c.Get(fiber.HeaderIfNoneMatch), ",") {
+// copyOf tells whether the client has the version with this etag, or an older one (RFC 9110 §13.1.2).
+func copyOf(c *fiber.Ctx, etag string) (current, older bool) {
+	header := c.Get(fiber.HeaderIfNoneMatch)
+	for tag := range strings.SplitSeq(header, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
-			return false
+			return true, false
 		}
 	}
-	return true
+	return false, header != ""
 }
 
 // setRetryAfter says when it is worth asking again for an upload that is not at its end.

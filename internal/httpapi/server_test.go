@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,14 +19,24 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"go.uber.org/goleak"
 
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
+	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
+		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
+	})
+	err := goleak.Find(
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // ends within 10 s of its server
 	)
+	if err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 const patience = 10 * time.Second // after which a test gives up
@@ -123,13 +134,13 @@ func (c *client) send(text string) {
 	}
 }
 
-// answer is a response that has been read to its end.
-type answer struct {
+// reply is a response that has been read to its end.
+type reply struct {
 	*http.Response
 	text string
 }
 
-func (a answer) problem(t testing.TB) problem {
+func (a reply) problem(t testing.TB) problem {
 	t.Helper()
 	var p problem
 	if err := json.Unmarshal([]byte(a.text), &p); err != nil {
@@ -138,16 +149,16 @@ func (a answer) problem(t testing.TB) problem {
 	return p
 }
 
-func (c *client) read(method string) (answer, error) {
+func (c *client) read(method string) (reply, error) {
 	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
 	if err != nil {
-		return answer{}, err
+		return reply{}, err
 	}
 	text, err := io.ReadAll(resp.Body)
-	return answer{resp, string(text)}, errors.Join(err, resp.Body.Close())
+	return reply{resp, string(text)}, errors.Join(err, resp.Body.Close())
 }
 
-func (c *client) answer() answer {
+func (c *client) answer() reply {
 	c.t.Helper()
 	a, err := c.read(http.MethodPost)
 	if err != nil {
@@ -174,7 +185,7 @@ func post(path string, length int, headers ...string) string {
 	return head(http.MethodPost, path, lines...)
 }
 
-func wantCode(t testing.TB, a answer, status int, code upload.Code) {
+func wantCode(t testing.TB, a reply, status int, code upload.Code) {
 	t.Helper()
 	if p := a.problem(t); a.StatusCode != status || p.Code != code || p.Status != status {
 		t.Errorf("got %d %s, want %d %s", a.StatusCode, a.text, status, code)

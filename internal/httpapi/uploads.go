@@ -33,8 +33,8 @@ func (a *API) getUpload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	known := !noneMatch(c, etag(u))
-	if wait, _ := preferredWait(c); wait > 0 && (known || !u.Status.Final()) {
+	known, behind := copyOf(c, etag(u))
+	if wait, _ := preferredWait(c); wait > 0 && !behind && (known || !u.Status.Final()) {
 		seen := u.Version
 		if u, err = a.await(user(c), id, wait, func(u upload.Upload) bool { return u.Version != seen }); err != nil {
 			return err

@@ -87,20 +87,17 @@ const sniffed = 3072
 // After an error nothing is left.
 func (in *Ingest) Receive(ctx context.Context, body io.Reader) (Staged, error) {
 	s := Staged{ID: upload.NewID()}
-	head := make([]byte, sniffed)
-	n, err := io.ReadFull(body, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	var head bytes.Buffer
+	head.Grow(sniffed + bytes.MinRead)
+	if _, err := head.ReadFrom(io.LimitReader(body, sniffed)); err != nil {
 		return s, err
 	}
-	if n == 0 {
+	if head.Len() == 0 {
 		return s, &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
 	}
-	s.Type = mimetype.Detect(head[:n]).String()
-	whole := io.Reader(bytes.NewReader(head[:n]))
-	if err == nil {
-		whole = io.MultiReader(whole, body)
-	}
-	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, whole)
+	s.Type = mimetype.Detect(head.Bytes()).String()
+	var err error
+	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, io.MultiReader(&head, body))
 	if err != nil {
 		in.Discard(s)
 		if errors.Is(err, staging.ErrNoRoom) {
@@ -238,7 +235,7 @@ func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload
 	}
 	if in.MaxBytes > 0 && s.Size > in.MaxBytes {
 		return u, &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou,
-			Message: fmt.Sprintf("The file has %s; at most %s are accepted here.", size(s.Size), size(in.MaxBytes))}
+			Message: fmt.Sprintf("The file is larger than %s, the most that is accepted.", size(in.MaxBytes))}
 	}
 	typeKnown := asked != "" || s.Type != ""
 	limit, err := in.limits.of(ctx, in.Pool, u.Provider, u.ResourceType, typeKnown)
@@ -247,7 +244,7 @@ func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload
 	}
 	if limit > 0 && s.Size > limit {
 		return u, &upload.Error{Code: upload.TooLargeForProvider, FixableBy: upload.ByYou,
-			Message: fmt.Sprintf("The file has %s; the %s account takes at most %s in a file of this type.", size(s.Size), u.Provider, size(limit))}
+			Message: fmt.Sprintf("The file is larger than %s, the most that the %s account takes in a file of this type.", size(limit), u.Provider)}
 	}
 	return u, nil
 }
