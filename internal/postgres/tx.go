@@ -128,11 +128,12 @@ func within(ctx context.Context, limit time.Duration, f func(context.Context) er
 
 // inDoubt tells whether a transaction that ended with err may have been committed all the same: the
 // connection broke, or the wait was given up, when the commit may have been on its way.
+// SafeToRetry does not tell: pgx 5.12 has it for a connection that breaks after COMMIT was sent, too.
 func inDoubt(err error) bool {
 	var before uncommitted
 	var connect *pgconn.ConnectError
-	if errors.As(err, &before) || errors.As(err, &connect) || pgconn.SafeToRetry(err) {
-		return false
+	if errors.As(err, &before) || errors.As(err, &connect) || pgconn.Timeout(err) && pgconn.SafeToRetry(err) {
+		return false // the last: the context had ended before anything was sent
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

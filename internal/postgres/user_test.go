@@ -1,0 +1,311 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
+	"slipway/internal/upload"
+)
+
+// behind lists what a request may read and how a row there names its user.
+var behind = map[string]string{
+	"slipway.uploads":              "user_id",
+	"slipway.upload_events":        "user_id",
+	"slipway.staging_reservations": "user_id",
+	"slipway.idempotency_keys":     "user_id",
+	"slipway.upload_status":        "user_id",
+	"slipway.river_job":            "metadata ->> 'user_id'",
+	"public.uploadcare_files":      "user_id",
+	"public.cloudinary_files":      "user_id",
+}
+
+// populate gives a user a row in everything that a request may read.
+func (b bench) populate(t *testing.T, user string) {
+	t.Helper()
+	u := b.accepted(t, staged(user))
+	b.exec(t, `INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, $2, 1, now())`, u.ID, user)
+	b.exec(t, `INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ($1, 'k', '', $2)`, user, u.ID)
+	b.exec(t, guideUploadcareInsert, "asset of "+user, "https://cdn.test/", user)
+	b.exec(t, guideCloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
+}
+
+func TestAsUserSeesNobodyElse(t *testing.T) {
+	b := newBench(t)
+	var users []string
+	for n := range 8 {
+		users = append(users, fmt.Sprintf("user_%d", n))
+		b.populate(t, users[n])
+	}
+	nobody := errors.New("nobody meant it")
+	var g errgroup.Group
+	for range 32 {
+		g.Go(func() error {
+			for range 200 {
+				user := users[rand.N(len(users))]
+				err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
+					for table, owner := range behind {
+						var mine, others int
+						sql := `SELECT count(*) FILTER (WHERE ` + owner + ` = $1), count(*) FILTER (WHERE ` + owner + ` IS DISTINCT FROM $1) FROM ` + table
+						if err := tx.QueryRow(t.Context(), sql, user).Scan(&mine, &others); err != nil {
+							return err
+						}
+						if mine != 1 || others != 0 {
+							return fmt.Errorf("%s sees %d rows of its own and %d of others in %s", user, mine, others, table)
+						}
+					}
+					tag, err := tx.Exec(t.Context(), `UPDATE slipway.uploads SET file_name = user_id`)
+					if err == nil && tag.RowsAffected() != 1 {
+						err = fmt.Errorf("%s changed %d uploads", user, tag.RowsAffected())
+					}
+					if err == nil && rand.N(4) == 0 {
+						err = nobody
+					}
+					return err
+				})
+				if err != nil && !errors.Is(err, nobody) {
+					return err
+				}
+				if err := leftOver(t, b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, b.Pool, `SELECT count(*) FROM slipway.uploads WHERE file_name NOT IN (user_id, 'film.mp4')`); n != 0 {
+		t.Errorf("%d uploads were written by others", n)
+	}
+}
+
+// leftOver tells what a connection of the pool still has of a user's transaction.
+func leftOver(t *testing.T, b bench) error {
+	var role, login, claims string
+	err := b.QueryRow(t.Context(), `SELECT current_user, session_user, coalesce(current_setting('request.jwt.claims', true), '')`).Scan(&role, &login, &claims)
+	if err == nil && (role != login || claims != "") {
+		err = fmt.Errorf("left over: role %s of %s, claims %q", role, login, claims)
+	}
+	return err
+}
+
+func TestAsUserLeavesNothingOnItsConnection(t *testing.T) {
+	boom := errors.New("boom")
+	ways := map[string]func(tx pgx.Tx) error{
+		"after a commit":             func(pgx.Tx) error { return nil },
+		"after an error":             func(pgx.Tx) error { return boom },
+		"after a statement's error":  func(tx pgx.Tx) error { _, err := tx.Exec(t.Context(), `SELECT 1/0`); return err },
+		"after an error unmentioned": func(tx pgx.Tx) error { _, _ = tx.Exec(t.Context(), `SELECT 1/0`); return nil },
+		"after a panic":              func(pgx.Tx) error { panic(boom) },
+	}
+	for name, f := range ways {
+		t.Run(name, func(t *testing.T) {
+			b := benchAt(t, postgres.Options{URL: postgrestest.New(t), MaxConns: 1})
+			before := one[int](t, b.Pool, `SELECT pg_backend_pid()`)
+			func() {
+				defer func() {
+					if r := recover(); r != nil && r != boom {
+						panic(r)
+					}
+				}()
+				_ = postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, f)
+			}()
+			if err := leftOver(t, b); err != nil {
+				t.Error(err)
+			}
+			if after := one[int](t, b.Pool, `SELECT pg_backend_pid()`); after != before {
+				t.Errorf("another connection, %d, not %d", after, before)
+			}
+			if got := one[string](t, b.Pool, `SHOW lock_timeout`); got != "3s" {
+				t.Errorf("lock_timeout = %s", got)
+			}
+		})
+	}
+}
+
+func TestAsUserMayNotWriteForOthers(t *testing.T) {
+	b := newBench(t)
+	b.populate(t, "user_123")
+	b.populate(t, "victim")
+	id := upload.NewID()
+	refused := map[string]struct {
+		sql  string
+		args []any
+	}{
+		"an upload of another": {`INSERT INTO slipway.uploads (id, user_id, status, provider, file_name, content_type, max_attempts)
+			VALUES ($1, 'victim', 'queued', 'uploadcare', 'x', 'x', 1)`, []any{id}},
+		"giving one's own away":    {`UPDATE slipway.uploads SET user_id = 'victim'`, nil},
+		"an event of another":      {`INSERT INTO slipway.upload_events (upload_id, user_id, type, status) SELECT id, 'victim', 'status', 'queued' FROM slipway.uploads`, nil},
+		"a changed event":          {`UPDATE slipway.upload_events SET type = 'x'`, nil},
+		"a deleted upload":         {`DELETE FROM slipway.uploads`, nil},
+		"a job of another":         {`INSERT INTO slipway.river_job (args, kind, max_attempts, metadata) VALUES ('{}', 'push', 1, '{"user_id":"victim"}')`, nil},
+		"a job of nobody":          {`INSERT INTO slipway.river_job (args, kind, max_attempts) VALUES ('{}', 'push', 1)`, nil},
+		"a reservation of another": {`INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, 'victim', 1, now())`, []any{id}},
+		"a key of another":         {`INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ('victim', 'x', '', $1)`, []any{id}},
+		"a file":                   {guideUploadcareInsert, []any{"x", "x", "user_123"}},
+		"the ledger":               {`SELECT FROM slipway.push_sessions`, nil},
+		"the installation":         {`SELECT FROM slipway.installation`, nil},
+		"the API keys":             {`SELECT FROM slipway.api_keys`, nil},
+		"a provider's pause":       {`UPDATE slipway.providers SET paused_until = now()`, nil},
+	}
+	for name, tt := range refused {
+		t.Run(name, func(t *testing.T) {
+			err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), tt.sql, tt.args...)
+				return err
+			})
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || pg.Code != "42501" {
+				t.Errorf("error = %v, want 42501", err)
+			}
+		})
+	}
+	untouched := map[string]string{
+		"somebody's upload": `UPDATE slipway.uploads SET status = 'failed' WHERE user_id = 'victim'`,
+		"somebody's job":    `UPDATE slipway.river_job SET state = 'cancelled', finalized_at = now() WHERE metadata ->> 'user_id' = 'victim'`,
+	}
+	for name, sql := range untouched {
+		t.Run(name, func(t *testing.T) {
+			err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) error {
+				tag, err := tx.Exec(t.Context(), sql)
+				if err == nil && tag.RowsAffected() != 0 {
+					err = fmt.Errorf("%d rows changed", tag.RowsAffected())
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// strangers are ids as tokens may name their users.
+var strangers = []string{
+	"user_123", "o'hara", `"quoted"`, `back\slash`, `{"sub":"user_123"}`, `","role":"slipway_service`, "père & <fils>", "用户", "🙂",
+	"a\u2028b", "tab\tand\nline", " user_123", "USER_123", "%", "auth0|5f7c8ec7c33c6c004bbafe82", strings.Repeat("x", 1000), "$1", "@user", "\u0001",
+}
+
+func TestAsUserTakesAnyIDToTheLetter(t *testing.T) {
+	b := newBench(t)
+	for _, user := range strangers {
+		b.accepted(t, staged(user))
+	}
+	for _, user := range strangers {
+		err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
+			if got := one[string](t, tx, `SELECT string_agg(user_id, ',') FROM slipway.uploads`); got != user {
+				t.Errorf("%q sees the uploads of %q", user, got)
+			}
+			all, err := postgres.ListUploads(t.Context(), tx, user, postgres.UploadFilter{Limit: 10})
+			if len(all) != 1 {
+				t.Errorf("%q has %d uploads", user, len(all))
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, user := range []string{"a\x00b", "a\xffb"} {
+		err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: user}, func(pgx.Tx) error {
+			t.Errorf("%q is taken for text", user)
+			return nil
+		})
+		if err == nil {
+			t.Errorf("%q is nobody's id", user)
+		}
+	}
+}
+
+func TestAsUserWaitsForNoLockForLong(t *testing.T) {
+	b := newBench(t)
+	u := b.accepted(t, staged("user_123"))
+	b.tx(t, func(holder pgx.Tx) error {
+		if _, err := holder.Exec(t.Context(), `SELECT FROM slipway.uploads FOR UPDATE`); err != nil {
+			return err
+		}
+		began := time.Now()
+		err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) error {
+			_, err := postgres.Requeue(t.Context(), tx, "user_123", u.ID, 0, 0)
+			if errors.Is(err, postgres.ErrNoUpload) {
+				_, err = tx.Exec(t.Context(), `UPDATE slipway.uploads SET file_name = 'x'`)
+			}
+			return err
+		})
+		if !postgres.Unreachable(err) || time.Since(began) > 6*time.Second {
+			t.Errorf("%v after %s, want a lock that was not available within 3 s", err, time.Since(began))
+		}
+		return nil
+	})
+}
+
+func TestCheckWall(t *testing.T) {
+	tests := map[string]struct{ change, undo, want string }{
+		"a whole wall is accepted": {``, ``, ``},
+		"row-level security off":   {`ALTER TABLE slipway.upload_events DISABLE ROW LEVEL SECURITY`, ``, `ALTER TABLE slipway.upload_events ENABLE ROW LEVEL SECURITY`},
+		"off on River's jobs":      {`ALTER TABLE slipway.river_job DISABLE ROW LEVEL SECURITY`, ``, `slipway.river_job`},
+		"owned by the requests":    {`ALTER TABLE slipway.uploads OWNER TO slipway_api`, ``, `slipway.uploads`},
+		"a role that passes by":    {`ALTER ROLE slipway_api BYPASSRLS`, `ALTER ROLE slipway_api NOBYPASSRLS`, `ALTER ROLE slipway_api NOSUPERUSER NOBYPASSRLS`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.exec(t, tt.change)
+			defer b.exec(t, tt.undo)
+			err := postgres.CheckWall(t.Context(), b.Pool)
+			if (err == nil) != (tt.want == "") || !strings.Contains(errorText(err), tt.want) {
+				t.Errorf("CheckWall = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// A process may log in as a role of its own that owns nothing and is a member of slipway_service.
+func TestServiceNeedsNoOwner(t *testing.T) {
+	address := ownedBy(t, "CREATEROLE")
+	if err := postgres.Migrate(t.Context(), postgres.Options{URL: address}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	owner := benchAt(t, postgres.Options{URL: address})
+	login := "service_of_" + one[string](t, owner.Pool, `SELECT current_database()`)
+	super := benchAt(t, postgres.Options{URL: postgrestest.Server(t).URL("postgres")})
+	super.exec(t, `CREATE ROLE `+login+` LOGIN IN ROLE slipway_service, slipway_api`)
+
+	o := postgres.Options{URL: strings.Replace(address, "owner_of_", "service_of_", 1)}
+	b := benchAt(t, o)
+	if err := postgres.CheckSchema(t.Context(), b.Pool, postgres.DefaultNames); err != nil {
+		t.Error(err)
+	}
+	if err := postgres.CheckWall(t.Context(), b.Pool); err != nil {
+		t.Error(err)
+	}
+	if err := postgres.MatchStaging(t.Context(), b.Pool, "store"); err != nil {
+		t.Error(err)
+	}
+	u := b.taken(t, staged("user_123"))
+	delivers(t, b, u)
+	dead := b.taken(t, staged("somebody else"))
+	b.exec(t, `UPDATE slipway.uploads SET lease_until = now() - interval '1 hour' WHERE id = $1`, dead.ID)
+	b.exec(t, `UPDATE slipway.river_job SET attempted_at = now() - interval '1 hour' WHERE id = $1`, dead.JobID)
+	if reaped, err := postgres.Reap(t.Context(), b.Pool, b.queue, time.Microsecond, 0); err != nil || len(reaped) != 1 {
+		t.Errorf("reaped %v, %v", reaped, err)
+	}
+	if _, err := postgres.Adopt(t.Context(), b.Pool, b.queue); err != nil {
+		t.Error(err)
+	}
+	if _, err := postgres.Unstage(t.Context(), b.Pool, u.ID); err != nil {
+		t.Error(err)
+	}
+}
