@@ -121,6 +121,7 @@ func TestOnceWhenItsContextEndsDuringTheCommit(t *testing.T) {
 	if runs, asked, err := b.acceptOnce(ctx, u, nil); err != nil || runs != 1 || asked != 1 {
 		t.Errorf("%d runs, asked %d times, %v, want what was committed", runs, asked, err)
 	}
+	p.stop()
 	benchAt(t, postgres.Options{URL: address}).only(t, u.ID)
 }
 
