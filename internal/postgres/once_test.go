@@ -66,7 +66,10 @@ func TestOnceAtACutConnection(t *testing.T) {
 			runs, _, err := b.acceptOnce(t.Context(), u, func(run int) {
 				if run == 2 && len(tt.plan) == 1 && tt.plan[0] == lateCommit {
 					p.release()
-					eventually(t, func() bool { there, err := postgres.UploadExists(t.Context(), direct.Pool, u.ID); return there && err == nil })
+					eventually(t, func() bool {
+						there, err := postgres.UploadExists(t.Context(), direct.Pool, u.ID)
+						return there && err == nil
+					})
 				}
 			})
 			if err != nil || runs != tt.runs {

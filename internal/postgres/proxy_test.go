@@ -27,13 +27,13 @@ type proxy struct {
 	listener net.Listener
 	server   string // host:port
 
-	mu      sync.Mutex
-	plan    []cut
-	down    bool // refuses everybody after the plan
-	conns   map[net.Conn]bool
-	held    chan struct{} // closed by release
-	silent  chan struct{} // closed when noAnswer begins
-	done    sync.WaitGroup
+	mu     sync.Mutex
+	plan   []cut
+	down   bool // refuses everybody after the plan
+	conns  map[net.Conn]bool
+	held   chan struct{} // closed by release
+	silent chan struct{} // closed when noAnswer begins
+	done   sync.WaitGroup
 }
 
 // through returns a URL of the same database by way of a proxy.
