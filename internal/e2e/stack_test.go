@@ -75,7 +75,7 @@ func start(t *testing.T, env map[string]string, name string, args ...string) *pr
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(func() { p.stop(t) })
+	t.Cleanup(func() { p.stop(t, 30*time.Second) })
 	return p
 }
 
@@ -94,13 +94,13 @@ func (l *lines) Write(b []byte) (int, error) {
 }
 
 // stop asks the program to end, as a supervisor does.
-func (p *process) stop(t *testing.T) {
+func (p *process) stop(t *testing.T, limit time.Duration) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
-		t.Errorf("%s did not end within 30 s of SIGTERM", p.name)
+	case <-time.After(limit):
+		t.Errorf("%s did not end within %s of SIGTERM", p.name, limit)
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
