@@ -26,30 +26,33 @@ type ground struct {
 	large string // path of a file of options.size random bytes
 }
 
-func newGround(ctx context.Context, o options) (g *ground, err error) {
+func newGround(ctx context.Context, o options) (*ground, error) {
 	dir, err := os.MkdirTemp(o.parent, "slipway-bench-")
 	if err != nil {
 		return nil, err
 	}
-	g = &ground{dir: dir, bin: filepath.Join(dir, "bin"), large: filepath.Join(dir, "large")}
-	defer func() {
-		if err != nil {
-			g.close()
-		}
-	}()
-	if err := os.Chmod(dir, 0o755); err != nil { // Postgres runs as a user of its own where we are root
+	g := &ground{dir: dir, bin: filepath.Join(dir, "bin"), large: filepath.Join(dir, "large")}
+	if err := g.fill(ctx, o.size); err != nil {
+		g.close()
 		return nil, err
+	}
+	return g, nil
+}
+
+func (g *ground) fill(ctx context.Context, size int64) error {
+	if err := os.Chmod(g.dir, 0o755); err != nil { // Postgres runs as a user of its own where we are root
+		return err
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", g.bin+"/", "slipway/cmd/api", "slipway/cmd/worker", "slipway/cmd/slipway")
 	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the programs: %w\n%s", err, out)
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	f, err := os.Create(g.large)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = io.Copy(f, io.LimitReader(rand.NewChaCha8([32]byte{}), o.size))
-	return g, errors.Join(err, f.Sync(), f.Close())
+	_, err = io.Copy(f, io.LimitReader(rand.NewChaCha8([32]byte{}), size))
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func (g *ground) close() { _ = os.RemoveAll(g.dir) }
