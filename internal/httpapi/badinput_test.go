@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"slipway/internal/postgres"
@@ -230,25 +231,35 @@ func TestWhileTheDatabaseIsDown(t *testing.T) {
 	s := open(t, func(a *API, _ *Options) { a.PublicFiles = true })
 	known := s.put(t, "film.mp4") // the providers' limits are known from now on: the bytes come in before the outage is noticed
 	postgrestest.Outage(t, func() {
-		for name, ask := range map[string]func() reply{
-			"a body":           func() reply { return s.do(t, "POST", "/v1/uploads", strings.NewReader("hello")) },
-			"a form":           func() reply { return s.post(t, "/upload", newForm().file("a", "hello")) },
-			"an upload":        func() reply { return s.do(t, "GET", "/v1/uploads/"+string(known.ID), nil) },
-			"the uploads":      func() reply { return s.do(t, "GET", "/v1/uploads", nil) },
-			"a retry":          func() reply { return s.do(t, "POST", "/v1/uploads/"+string(known.ID)+"/retry", nil) },
-			"the files":        func() reply { return s.do(t, "GET", "/v1/files", nil) },
-			"a file":           func() reply { return s.do(t, "GET", "/v1/files/"+string(known.ID), nil) },
-			"a public file":    func() reply { return s.do(t, "GET", "/v1/files/"+string(known.ID)+"/content", nil, "Authorization: ") },
-			"a row":            func() reply { return s.do(t, "GET", "/v1/files/uploadcare-1/content", nil) },
-			"a page":           func() reply { return s.do(t, "GET", "/", nil) },
-			"the status page ": func() reply { return s.do(t, "GET", "/uploads/"+string(known.ID), nil) },
+		id := string(known.ID)
+		body, kind := newForm().file("a", "hello").end()
+		var asked sync.WaitGroup // at once, for some wait until they believe in the outage
+		for name, ask := range map[string]struct {
+			method, path string
+			body         io.Reader
+			headers      []string
+		}{
+			"a body":          {"POST", "/v1/uploads", strings.NewReader("hello"), nil},
+			"a form":          {"POST", "/upload", body, []string{kind}},
+			"an upload":       {"GET", "/v1/uploads/" + id, nil, nil},
+			"the uploads":     {"GET", "/v1/uploads", nil, nil},
+			"a retry":         {"POST", "/v1/uploads/" + id + "/retry", nil, nil},
+			"the files":       {"GET", "/v1/files", nil, nil},
+			"a file":          {"GET", "/v1/files/" + id, nil, nil},
+			"a public file":   {"GET", "/v1/files/" + id + "/content", nil, []string{as(t, "")}},
+			"a row":           {"GET", "/v1/files/uploadcare-1/content", nil, nil},
+			"a page":          {"GET", "/", nil, nil},
+			"the status page": {"GET", "/uploads/" + id, nil, nil},
 		} {
-			r := ask()
-			wantCode(t, r, 503, upload.Unavailable)
-			if r.Header.Get("Retry-After") == "" || !r.problem(t).Retryable {
-				t.Errorf("%s: not told when to come back: %s", name, r.text)
-			}
+			asked.Go(func() {
+				r, err := s.send(t, ask.method, ask.path, ask.body, ask.headers...)
+				if err != nil || r.StatusCode != 503 || r.Header.Get("Retry-After") == "" ||
+					!strings.Contains(r.text, `"code":"unavailable","retryable":true`) {
+					t.Errorf("%s: got %+v, %v", name, r, err)
+				}
+			})
 		}
+		asked.Wait()
 		if r := s.do(t, "GET", "/readyz?verbose", nil); r.StatusCode != 503 || !strings.Contains(r.text, `"database":{"ok":false`) {
 			t.Errorf("readyz is %d %s", r.StatusCode, r.text)
 		}

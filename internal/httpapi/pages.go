@@ -95,7 +95,7 @@ type command struct{ Note, Line string }
 func (a *API) home(c *fiber.Ctx) error {
 	p := homePage{
 		Providers: a.Ingest.Providers, DefaultProvider: a.Ingest.DefaultProvider, MaxBytes: a.limit(),
-		Commands: commands(a.base(c), caller(c).Token, a.Ingest.DefaultProvider),
+		Commands: commands(a.base(c), caller(c).Token, a.Ingest.Providers[len(a.Ingest.Providers)-1]),
 	}
 	err := a.asUser(user(c), noUpload, func(ctx context.Context, tx pgx.Tx) error {
 		var err error
