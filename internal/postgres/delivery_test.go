@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,10 +137,16 @@ func TestOnlyTheHolderWrites(t *testing.T) {
 			if after := b.dump(t, older.ID); after != before {
 				t.Errorf("an older epoch changed\n%s to\n%s", before, after)
 			}
+			b.exec(t, `UPDATE slipway.uploads SET status = 'canceled'`)
+			before = b.dump(t, older.ID)
+			if err := f(t.Context(), b, holder, s.Row); !errors.Is(err, postgres.ErrFenced) || b.dump(t, older.ID) != before {
+				t.Errorf("the holder of an upload that was canceled gets %v, want ErrFenced", err)
+			}
+			b.exec(t, `UPDATE slipway.uploads SET status = 'pushing'`)
 			if err := f(t.Context(), b, holder, s.Row); err != nil {
 				t.Errorf("the holder gets %v", err)
 			}
-			if after := b.dump(t, older.ID); after == before {
+			if after := b.dump(t, older.ID); after == strings.Replace(before, `"canceled"`, `"pushing"`, 1) {
 				t.Error("the holder changed nothing")
 			}
 		})
@@ -429,12 +436,11 @@ func TestCompleteJob(t *testing.T) {
 			got := make(chan error)
 			workers := river.NewWorkers()
 			river.AddWorker(workers, &workerFunc{work: func(ctx context.Context, job *river.Job[upload.PushArgs]) error {
-				got <- pgx.BeginFunc(ctx, b.Pool, func(tx pgx.Tx) error {
-					if _, err := tx.Exec(ctx, tt.before); err != nil {
-						return err
-					}
-					return postgres.CompleteJob(ctx, tx, job)
-				})
+				_, err := b.Exec(ctx, tt.before)
+				if err == nil {
+					err = pgx.BeginFunc(ctx, b.Pool, func(tx pgx.Tx) error { return postgres.CompleteJob(ctx, tx, job) })
+				}
+				got <- err
 				return nil
 			}})
 			client, err := river.NewClient(riverpgxv5.New(b.Pool), &river.Config{
