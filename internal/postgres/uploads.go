@@ -16,7 +16,7 @@ import (
 const uploadColumns = `
 	u.id, u.user_id, u.status, u.provider, coalesce(u.resource_type, ''), u.file_name, u.content_type,
 	coalesce(u.size, 0), u.received_bytes, u.pushed_bytes, u.progress, coalesce(u.crc32c, 0),
-	u.attempt, u.max_attempts, u.next_attempt_at, u.error_code, u.error_message, u.error_retryable, u.error_fixable_by,
+	u.attempt, u.max_attempts, u.next_attempt_at, u.deliver_by, u.error_code, u.error_message, u.error_retryable, u.error_fixable_by,
 	u.asset, u.metadata, u.tags, u.version, u.created_at, u.staged_at, u.started_at, u.completed_at, u.expires_at,
 	u.staged_until, u.unstaged_at, coalesce(u.job_id, 0), u.lease_epoch`
 
@@ -28,7 +28,7 @@ func scanUpload(row pgx.CollectableRow) (upload.Upload, error) {
 	var asset []byte
 	err := row.Scan(&u.ID, &u.UserID, &u.Status, &u.Provider, &u.ResourceType, &u.FileName, &u.ContentType,
 		&u.Size, &u.Received, &u.Pushed, &u.Progress, &crc,
-		&u.Attempt, &u.MaxAttempts, &u.NextAttemptAt, &code, &message, &retryable, &fixable,
+		&u.Attempt, &u.MaxAttempts, &u.NextAttemptAt, &u.DeliverBy, &code, &message, &retryable, &fixable,
 		&asset, &u.Metadata, &u.Tags, &u.Version, &u.CreatedAt, &u.StagedAt, &u.StartedAt, &u.CompletedAt, &u.ExpiresAt,
 		&u.StagedUntil, &u.Unstaged, &u.JobID, &u.Epoch)
 	if err != nil {

@@ -57,6 +57,10 @@ func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[
 	}
 
 	o := w.judge(ctx, u, cause)
+	if u.DeliverBy != nil && time.Now().Add(o.after).After(*u.DeliverBy) && !o.give {
+		o = outcome{give: true, err: upload.Error{Code: upload.DeadlineExceeded, Retryable: true, FixableBy: o.err.FixableBy,
+			Message: "The file could not be delivered in time. The last reason: " + o.err.Message}}
+	}
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		if o.give {
 			return postgres.Fail(ctx, tx, u, o.err, w.KeepFailed)

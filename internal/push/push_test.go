@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"slipway/internal/postgres"
 	"slipway/internal/providersim"
@@ -115,6 +116,17 @@ func TestAnUploadIsGivenUpAfterItsAttempts(t *testing.T) {
 	u := y.awaitStatus(t, y.accept(t, "uploadcare", random(1000)).ID, upload.Failed)
 	if u.Error.Code != upload.ProviderUnavailable || !u.Error.Retryable || u.Attempt != 3 {
 		t.Errorf("failed at attempt %d with %+v, want provider_unavailable at attempt 3", u.Attempt, u.Error)
+	}
+}
+
+func TestAnUploadIsGivenUpAtItsDeadline(t *testing.T) {
+	y := newYard(t)
+	y.ingest.DeliverWithin = 300 * time.Millisecond
+	y.fault(t, "uploadcare", providersim.Rule{Path: "^/base/", Action: providersim.Answer, Status: 429, Header: map[string]string{"Retry-After": "1"}})
+	y.worker(t)
+	u := y.awaitStatus(t, y.accept(t, "uploadcare", random(1000)).ID, upload.Failed)
+	if u.Error.Code != upload.DeadlineExceeded || !u.Error.Retryable {
+		t.Errorf("failed with %+v, want delivery_deadline_exceeded", u.Error)
 	}
 }
 

@@ -41,6 +41,7 @@ type Upload struct {
 	Attempt       int
 	MaxAttempts   int
 	NextAttemptAt *time.Time
+	DeliverBy     *time.Time // when an upload that is still not delivered is given up
 	Error         *Error
 
 	Asset *Asset
