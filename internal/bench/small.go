@@ -91,7 +91,7 @@ func atOnce(ctx context.Context, several, n int, do func(who int) error) error {
 func record(ctx context.Context, pool *pgxpool.Pool, queue *postgres.Queue, user string) error {
 	u := upload.Upload{
 		ID: upload.NewID(), UserID: user, Provider: "uploadcare", ResourceType: upload.Raw,
-		FileName: "small.bin", ContentType: "application/octet-stream", Size: smallSize, MaxAttempts: 10,
+		FileName: "small.bin", ContentType: "application/octet-stream", Size: smallSize, MaxAttempts: 10, CreatedAt: time.Now(),
 	}
 	return postgres.AsUser(ctx, pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
 		var err error

@@ -127,6 +127,7 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 		in.Discard(s)
 		return u, err
 	}
+	u.CreatedAt = time.Now().UTC().Truncate(time.Microsecond) // as the database keeps it
 	claims := postgres.Claims{Subject: u.UserID}
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
@@ -150,7 +151,6 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 	}
 	u.Status, u.Version, u.Progress = upload.Queued, 1, 0.5
 	u.Received = u.Size
-	u.CreatedAt = time.Now()
 	u.StagedAt = &u.CreatedAt
 	return u, nil
 }

@@ -62,7 +62,7 @@ func benchAt(t *testing.T, o postgres.Options) bench {
 func staged(user string) upload.Upload {
 	return upload.Upload{
 		ID: upload.NewID(), UserID: user, Provider: "uploadcare", ResourceType: upload.Video, FileName: "film.mp4",
-		ContentType: "video/mp4", Size: 100, CRC32C: 0xdeadbeef, MaxAttempts: 3,
+		ContentType: "video/mp4", Size: 100, CRC32C: 0xdeadbeef, MaxAttempts: 3, CreatedAt: time.Now(),
 	}
 }
 

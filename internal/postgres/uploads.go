@@ -74,14 +74,14 @@ func InsertStaged(ctx context.Context, tx DB, u upload.Upload, deliverWithin tim
 	b.Queue(`
 		INSERT INTO slipway.uploads (
 			id, user_id, status, provider, resource_type, file_name, content_type, size, received_bytes, crc32c,
-			metadata, tags, max_attempts, job_id, staged_at, deliver_by, progress)
+			metadata, tags, max_attempts, job_id, created_at, staged_at, deliver_by, progress)
 		VALUES (
 			@id, @user, 'queued', @provider, nullif(@resource_type, ''), @file_name, @content_type, @size, @size, @crc32c,
-			@metadata, @tags, @max_attempts, @job, now(), now() + @deliver_within, 0.5)`,
+			@metadata, @tags, @max_attempts, @job, @created, @created, now() + @deliver_within, 0.5)`,
 		args{
 			"id": u.ID, "user": u.UserID, "provider": u.Provider, "resource_type": u.ResourceType, "file_name": u.FileName,
 			"content_type": u.ContentType, "size": u.Size, "crc32c": int64(u.CRC32C), "metadata": orEmpty(u.Metadata), "tags": orNone(u.Tags),
-			"max_attempts": u.MaxAttempts, "job": u.JobID, "deliver_within": deliverWithin,
+			"max_attempts": u.MaxAttempts, "job": u.JobID, "created": u.CreatedAt, "deliver_within": deliverWithin,
 		})
 	queueEvents(b, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued})
 	return tx.SendBatch(ctx, b).Close()
