@@ -38,9 +38,10 @@ func Open(ctx context.Context, c *config.Config, url config.Secret, name string,
 	if err != nil {
 		return nil, err
 	}
+	pool := b.Pool // a failed return takes b away
 	defer func() {
 		if err != nil {
-			b.Pool.Close()
+			pool.Close()
 		}
 	}()
 	if err := awaitSchema(ctx, b, log); err != nil {
