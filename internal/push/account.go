@@ -31,7 +31,7 @@ func (w *worker) open(ctx context.Context, p provider.Provider) error {
 		return nil
 	}
 	if left := time.Until(*state.PausedUntil); left > 0 {
-		return newPause(p.Name(), upload.Code(state.PauseCode), state.PauseReason, left)
+		return newPause(upload.Code(state.PauseCode), state.PauseReason, left)
 	}
 	return w.learn(ctx, p)
 }
@@ -59,10 +59,10 @@ func (w *worker) pause(ctx context.Context, name string, pe *provider.Error) *pa
 	if err := postgres.PauseProvider(ctx, w.pool, name, string(upload.ProviderAccount), reason, w.Rest); err != nil {
 		w.log.Error("pause the provider", "provider", name, "error", err)
 	}
-	return newPause(name, upload.ProviderAccount, reason, w.Rest)
+	return newPause(upload.ProviderAccount, reason, w.Rest)
 }
 
-func newPause(name string, code upload.Code, reason string, left time.Duration) *pausedError {
+func newPause(code upload.Code, reason string, left time.Duration) *pausedError {
 	return &pausedError{
 		wait: left + rand.N(left/10+time.Millisecond),
 		says: upload.Error{Code: code, Retryable: true, FixableBy: upload.ByOperator,

@@ -2,6 +2,7 @@ package cloudinary
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -61,10 +62,10 @@ type staged struct{ *outgoing }
 
 func (s staged) Read(p []byte) (int, error) {
 	n, err := s.file.Read(p)
-	if err == io.EOF && s.file.Sent() < s.length {
+	if errors.Is(err, io.EOF) && s.file.Sent() < s.length {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read staged bytes: %w", err)
 		s.err = err
 	}

@@ -1,6 +1,7 @@
 package cloudinary
 
 import (
+	"errors"
 	"net/http"
 	"path"
 	"regexp"
@@ -38,8 +39,8 @@ func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, path []string) {
 
 // refuseDelivery gives the reason in x-cld-error and no body, as the CDN does.
 func refuseDelivery(w http.ResponseWriter, err error) {
-	no, ok := err.(*refusal)
-	if !ok {
+	var no *refusal
+	if !errors.As(err, &no) {
 		writeError(w, err)
 		return
 	}

@@ -185,7 +185,7 @@ func (s *Sim) readBody(r *http.Request, f *form, limit int64) (url.Values, error
 	if err != nil {
 		return nil, fail(http.StatusBadRequest, "Invalid request body")
 	}
-	values := url.Values{}
+	var values url.Values
 	if media == "application/json" {
 		values, err = jsonValues(body)
 	} else {
@@ -252,7 +252,7 @@ func (s *Sim) readMultipart(r *http.Request, f *form, boundary string, limit int
 	body := multipart.NewReader(newBuffered(r.Body), boundary)
 	for {
 		part, err := body.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return values, nil
 		}
 		if err != nil {

@@ -220,7 +220,7 @@ func (s *Sim) act(r *http.Request, pathType string, do action) (any, error) {
 // drain reads what is left of a body that is refused, so that the refusal is not lost in the
 // reset of the connection. A client that is gone, or sends far too much, is let go.
 func (s *Sim) drain(r *http.Request) {
-	io.Copy(io.Discard, io.LimitReader(r.Body, 2*s.Settings().MaxRequest))
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 2*s.Settings().MaxRequest))
 }
 
 // hexID is 32 random hex digits, the form of asset, version and request ids.

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,12 +224,4 @@ func (a answered) want(t *testing.T, status int, fields map[string]any) {
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
-}
-
-func escaped(values map[string]string) string {
-	v := url.Values{}
-	for name, value := range values {
-		v.Set(name, value)
-	}
-	return v.Encode()
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/gif"
+	_ "image/gif" // formats whose width and height are told
 	_ "image/jpeg"
 	_ "image/png"
 	"mime"
