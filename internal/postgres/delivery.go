@@ -59,7 +59,7 @@ func Renew(ctx context.Context, db DB, held []Held, ttl time.Duration) (map[uplo
 		)
 		SELECT id, kept FROM mine`, args{"ids": ids, "epochs": epochs, "ttl": ttl})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("renew leases: %w", err)
 	}
 	kept := map[upload.ID]bool{}
 	var id upload.ID
@@ -68,7 +68,10 @@ func Renew(ctx context.Context, db DB, held []Held, ttl time.Duration) (map[uplo
 		kept[id] = ok
 		return nil
 	})
-	return kept, err
+	if err != nil {
+		return nil, fmt.Errorf("renew leases: %w", err)
+	}
+	return kept, nil
 }
 
 // Session is a provider's session as the ledger keeps it.
@@ -326,7 +329,7 @@ func Fail(ctx context.Context, tx DB, u upload.Upload, e upload.Error, keepStage
 // Wait ends an attempt that will be tried again after a while, and says why. An attempt that was
 // not the upload's fault is given back.
 func Wait(ctx context.Context, tx DB, u upload.Upload, e upload.Error, after time.Duration, giveBack bool) error {
-	err := fence(ctx, tx, u, setError+`, status = 'retrying', lease_owner = NULL, lease_until = NULL, next_attempt_at = now() + @after,
+	err := fence(ctx, tx, u, setError+`, status = 'retrying', `+letGo+`, next_attempt_at = now() + @after,
 		attempt = CASE WHEN @give_back THEN greatest(attempt - 1, 0) ELSE attempt END, version = version + 1`,
 		errorArgs(e, args{"after": after, "give_back": giveBack}))
 	if err != nil {
@@ -338,12 +341,16 @@ func Wait(ctx context.Context, tx DB, u upload.Upload, e upload.Error, after tim
 
 // HandBack ends an attempt because the worker stops; the attempt is not counted.
 func HandBack(ctx context.Context, tx DB, u upload.Upload) error {
-	err := fence(ctx, tx, u, `status = 'queued', lease_owner = NULL, lease_until = NULL, attempt = greatest(attempt - 1, 0), version = version + 1`, nil)
+	err := fence(ctx, tx, u, `status = 'queued', `+letGo+`, attempt = greatest(attempt - 1, 0), version = version + 1`, nil)
 	if err != nil {
 		return err
 	}
 	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued, Attempt: u.Attempt, Data: map[string]any{"reason": "worker stopped"}})
 }
+
+// letGo ends a lease whose upload goes on. River's row says that it runs until River has heard of it,
+// and is not to be taken for a dead worker's meanwhile; whoever River gives it to need not wait.
+const letGo = `lease_owner = NULL, lease_until = now() + interval '15 seconds'`
 
 const setError = `error_code = @code, error_message = @message, error_retryable = @retryable, error_fixable_by = nullif(@fixable, '')`
 

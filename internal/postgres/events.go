@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,7 +15,10 @@ import (
 func WriteEvents(ctx context.Context, tx DB, user string, events ...upload.Event) error {
 	b := &pgx.Batch{}
 	queueEvents(b, user, events...)
-	return tx.SendBatch(ctx, b).Close()
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("write events: %w", err)
+	}
+	return nil
 }
 
 func queueEvents(b *pgx.Batch, user string, events ...upload.Event) {
@@ -46,8 +50,5 @@ func Events(ctx context.Context, db DB, user string, only upload.ID, after int64
 		WHERE user_id = @user AND seq > @after`+where+`
 		ORDER BY seq
 		LIMIT @limit`, args{"user": user, "upload": only, "after": after, "limit": limit})
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[upload.Event])
+	return collect("read events", rows, err, pgx.RowToStructByPos[upload.Event])
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -103,10 +104,7 @@ func ListFiles(ctx context.Context, db DB, user string, f FileFilter) ([]File, e
 	}
 	sql += `) f ORDER BY at DESC, provider DESC, row DESC LIMIT @limit`
 	rows, err := db.Query(ctx, sql, a)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[File])
+	return collect("list files", rows, err, pgx.RowToStructByPos[File])
 }
 
 // olderThan is the keyset condition within one table, for a key of either table.
@@ -139,11 +137,14 @@ func GetFileRow(ctx context.Context, db DB, user, provider string, row int64) (F
 func oneFile(ctx context.Context, db DB, sql string, a args) (File, error) {
 	rows, err := db.Query(ctx, sql, a)
 	if err != nil {
-		return File{}, err
+		return File{}, fmt.Errorf("read the file: %w", err)
 	}
 	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, ErrNoUpload
 	}
-	return f, err
+	if err != nil {
+		return f, fmt.Errorf("read the file: %w", err)
+	}
+	return f, nil
 }

@@ -22,6 +22,18 @@ type DB interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
+// collect returns every row of a query that was asked for what.
+func collect[T any](what string, rows pgx.Rows, err error, row pgx.RowToFunc[T]) ([]T, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	found, err := pgx.CollectRows(rows, row)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return found, nil
+}
+
 // Options say how to open a pool.
 type Options struct {
 	URL      string

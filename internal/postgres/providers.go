@@ -56,13 +56,16 @@ func Provider(ctx context.Context, db DB, name string) (ProviderState, error) {
 		FROM slipway.providers
 		WHERE name = @name`, args{"name": name})
 	if err != nil {
-		return ProviderState{}, err
+		return ProviderState{}, fmt.Errorf("read the provider: %w", err)
 	}
 	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[ProviderState])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ProviderState{Name: name}, nil
 	}
-	return p, err
+	if err != nil {
+		return p, fmt.Errorf("read the provider: %w", err)
+	}
+	return p, nil
 }
 
 // Providers returns what is known of every account.
@@ -71,8 +74,5 @@ func Providers(ctx context.Context, db DB) ([]ProviderState, error) {
 		SELECT name, limits, paused_until, coalesce(pause_code, ''), coalesce(pause_reason, ''), checked_at
 		FROM slipway.providers
 		ORDER BY name`, args{})
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[ProviderState])
+	return collect("read the providers", rows, err, pgx.RowToStructByPos[ProviderState])
 }

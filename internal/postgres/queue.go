@@ -60,12 +60,16 @@ func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, prior
 	if err != nil {
 		return 0, err
 	}
-	res, err := q.InsertTx(ctx, tx, upload.PushArgs{UploadID: u.ID}, &river.InsertOpts{
+	opts := &river.InsertOpts{
 		Queue:       upload.Queue(u.Provider, u.Size),
 		Priority:    priority,
 		MaxAttempts: pushMaxAttempts,
 		Metadata:    metadata,
-	})
+	}
+	if u.NextAttemptAt != nil {
+		opts.ScheduledAt = *u.NextAttemptAt
+	}
+	res, err := q.InsertTx(ctx, tx, upload.PushArgs{UploadID: u.ID}, opts)
 	if err != nil {
 		return 0, fmt.Errorf("insert the job: %w", err)
 	}
@@ -93,7 +97,7 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		reaped = reaped[:0]
 		rows, err := tx.Query(ctx, `
-			SELECT u.id, u.user_id, u.status, u.provider, u.size, u.takeovers, u.attempt, j.id AS job, j.attempt AS job_attempt,
+			SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
 			       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
 			FROM slipway.uploads u
 			JOIN slipway.river_job j ON j.id = u.job_id
@@ -104,24 +108,21 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 			ORDER BY u.id
 			LIMIT 50
 			FOR UPDATE OF u, j SKIP LOCKED`, args{"ttl": ttl})
-		if err != nil {
-			return fmt.Errorf("look for dead workers: %w", err)
-		}
 		type dead struct {
-			ID         upload.ID
-			UserID     string
-			Status     upload.Status
-			Provider   string
-			Size       int64
-			Takeovers  int
-			Attempt    int
-			Job        int64
-			JobAttempt int
-			Overdue    time.Duration
+			ID            upload.ID
+			UserID        string
+			Provider      string
+			Size          int64
+			Takeovers     int
+			Attempt       int
+			NextAttemptAt *time.Time
+			Job           int64
+			JobAttempt    int
+			Overdue       time.Duration
 		}
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[dead])
+		found, err := collect("look for dead workers", rows, err, pgx.RowToStructByName[dead])
 		if err != nil {
-			return fmt.Errorf("look for dead workers: %w", err)
+			return err
 		}
 		slices.SortStableFunc(found, func(a, b dead) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, d := range found {
@@ -146,7 +147,9 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 				}
 				continue
 			}
-			job, err := insertPush(ctx, tx, q, upload.Upload{ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size}, priorityResume, d.Job)
+			job, err := insertPush(ctx, tx, q, upload.Upload{
+				ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size, NextAttemptAt: d.NextAttemptAt,
+			}, priorityResume, d.Job)
 			if err != nil {
 				return err
 			}
@@ -219,12 +222,9 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 			ORDER BY u.id
 			LIMIT 50
 			FOR UPDATE OF u SKIP LOCKED`, args{})
+		found, err := collect("look for uploads without a job", rows, err, scanUpload)
 		if err != nil {
-			return fmt.Errorf("look for uploads without a job: %w", err)
-		}
-		found, err := pgx.CollectRows(rows, scanUpload)
-		if err != nil {
-			return fmt.Errorf("look for uploads without a job: %w", err)
+			return err
 		}
 		slices.SortStableFunc(found, func(a, b upload.Upload) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, u := range found {
@@ -255,7 +255,10 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 func Idle(ctx context.Context, db DB) (idle bool, err error) {
 	err = db.QueryRow(ctx, `
 		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying'))`, args{}).Scan(&idle)
-	return idle, err
+	if err != nil {
+		return false, fmt.Errorf("look for work: %w", err)
+	}
+	return idle, nil
 }
 
 // ToUnstage returns ended uploads whose time in staging is over.
@@ -266,10 +269,7 @@ func ToUnstage(ctx context.Context, db DB, limit int) ([]upload.ID, error) {
 		WHERE unstaged_at IS NULL AND staged_until < now() AND status IN ('completed', 'failed', 'canceled', 'expired')
 		ORDER BY staged_until
 		LIMIT @limit`, args{"limit": limit})
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[upload.ID])
+	return collect("look for bytes to let go", rows, err, pgx.RowTo[upload.ID])
 }
 
 // Unstage writes down that an ended upload's bytes are leaving staging, and tells whether they may: a retry may

@@ -115,9 +115,24 @@ func TestReapWhom(t *testing.T) {
 			b.tx(t, func(tx pgx.Tx) error {
 				return postgres.Wait(t.Context(), tx, u, upload.Error{Code: upload.Internal}, 0, false)
 			})
-			b.fetch(t, u.JobID, time.Minute)
+			b.fetch(t, u.JobID, 0)
+			b.die(t, u, time.Minute)
 			return u
 		}, short, true},
+		"not one that has ended its attempt and waits for River to hear of it": {func(t *testing.T, b bench) upload.Upload {
+			u := b.taken(t, staged("user_123"))
+			b.exec(t, `UPDATE slipway.river_job SET attempted_at = now() - interval '1 hour'`)
+			b.tx(t, func(tx pgx.Tx) error {
+				return postgres.Wait(t.Context(), tx, u, upload.Error{Code: upload.Internal}, 0, false)
+			})
+			return u
+		}, short, false},
+		"not one that has handed back and waits for River to hear of it": {func(t *testing.T, b bench) upload.Upload {
+			u := b.taken(t, staged("user_123"))
+			b.exec(t, `UPDATE slipway.river_job SET attempted_at = now() - interval '1 hour'`)
+			b.tx(t, func(tx pgx.Tx) error { return postgres.HandBack(t.Context(), tx, u) })
+			return u
+		}, short, false},
 		"not one with a live lease": {func(t *testing.T, b bench) upload.Upload {
 			u := b.accepted(t, staged("user_123"))
 			b.fetch(t, u.JobID, time.Hour)
@@ -170,10 +185,27 @@ func TestReapCountsNoAttemptThatNeverBegan(t *testing.T) {
 	b.tx(t, func(tx pgx.Tx) error {
 		return postgres.Wait(t.Context(), tx, u, upload.Error{Code: upload.Internal}, 0, false)
 	})
-	b.fetch(t, u.JobID, time.Minute)
+	b.fetch(t, u.JobID, 0)
+	b.die(t, u, time.Minute)
 	b.reap(t, short)
 	if got := b.read(t, u.ID); got.Attempt != 1 || got.Status != upload.Retrying {
 		t.Errorf("%s after %d attempts, want retrying after 1", got.Status, got.Attempt)
+	}
+}
+
+func TestReapKeepsTheNextAttemptWhereItWas(t *testing.T) {
+	b := newBench(t)
+	u := b.taken(t, staged("user_123"))
+	b.tx(t, func(tx pgx.Tx) error {
+		return postgres.Wait(t.Context(), tx, u, upload.Error{Code: upload.Internal}, time.Hour, false)
+	})
+	b.die(t, u, time.Minute) // before River heard of it
+	b.reap(t, short)
+	if !one[bool](t, b.Pool, `
+		SELECT j.state = 'scheduled' AND u.status = 'retrying' AND abs(extract(epoch FROM j.scheduled_at - u.next_attempt_at)) < 0.001
+		FROM slipway.uploads u
+		JOIN slipway.river_job j ON j.id = u.job_id`) {
+		t.Error("the new job does not wait as the old one would have")
 	}
 }
 

@@ -58,13 +58,16 @@ var ErrNoUpload = errors.New("no such upload")
 
 func oneUpload(rows pgx.Rows, err error) (upload.Upload, error) {
 	if err != nil {
-		return upload.Upload{}, err
+		return upload.Upload{}, fmt.Errorf("upload: %w", err)
 	}
 	u, err := pgx.CollectExactlyOneRow(rows, scanUpload)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return u, ErrNoUpload
 	}
-	return u, err
+	if err != nil {
+		return u, fmt.Errorf("upload: %w", err)
+	}
+	return u, nil
 }
 
 // InsertStaged inserts an upload whose bytes are durable, with the job that will push it, and its
@@ -84,7 +87,10 @@ func InsertStaged(ctx context.Context, tx DB, u upload.Upload, deliverWithin tim
 			"max_attempts": u.MaxAttempts, "job": u.JobID, "created": u.CreatedAt, "deliver_within": deliverWithin,
 		})
 	queueEvents(b, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued})
-	return tx.SendBatch(ctx, b).Close()
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("insert the upload: %w", err)
+	}
+	return nil
 }
 
 func orEmpty(m map[string]string) map[string]string {
@@ -104,7 +110,10 @@ func orNone(s []string) []string {
 // UploadExists tells whether the upload's row is there, whoever owns it.
 func UploadExists(ctx context.Context, db DB, id upload.ID) (there bool, err error) {
 	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM slipway.uploads WHERE id = @id)`, args{"id": id}).Scan(&there)
-	return there, err
+	if err != nil {
+		return false, fmt.Errorf("look for the upload: %w", err)
+	}
+	return there, nil
 }
 
 // GetUpload returns a user's upload, or ErrNoUpload for one that is unknown, foreign or joined to another.
@@ -150,10 +159,7 @@ func ListUploads(ctx context.Context, db DB, user string, f UploadFilter) ([]upl
 		ORDER BY u.id DESC
 		LIMIT @limit`,
 		args{"user": user, "statuses": f.Statuses, "provider": f.Provider, "before": f.Before, "limit": f.Limit})
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scanUpload)
+	return collect("list uploads", rows, err, scanUpload)
 }
 
 // Requeue sends a failed upload on its way again with a job of its own, every budget fresh. It
