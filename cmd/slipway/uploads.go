@@ -61,33 +61,32 @@ func retryCommand() *cobra.Command {
 
 // each asks for every id, prints the answers, and fails when one of them was a refusal.
 func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (client.Upload, error), print func(io.Writer, client.Upload)) error {
-	failed := 0
+	out, failed := cmd.OutOrStdout(), 0
 	for _, text := range ids {
 		id, err := upload.ParseID(strings.ToLower(text))
+		if err != nil {
+			err = errors.New("this is no id; `slipway list` shows them")
+		}
 		var u client.Upload
 		if err == nil {
 			u, err = ask(id)
-		} else {
-			err = errors.New("this is no id; `slipway list` shows them")
 		}
-		switch {
-		case interrupted(cmd.Context()):
+		if interrupted(cmd.Context()) {
 			return errors.New("interrupted")
-		case err != nil:
+		}
+		if err != nil {
 			failed++
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", printable(text), explain(err))
-			if asJSON {
-				err = printJSON(cmd.OutOrStdout(), struct {
-					ID    string `json:"id"`
-					Fault *fault `json:"error"`
-				}{text, faultOf(err)})
-			} else {
-				err = nil
-			}
+		}
+		switch {
+		case asJSON && err != nil:
+			err = printJSON(out, refusal{text, faultOf(err)})
 		case asJSON:
-			err = printJSON(cmd.OutOrStdout(), u)
+			err = printJSON(out, u)
+		case err == nil:
+			print(out, u)
 		default:
-			print(cmd.OutOrStdout(), u)
+			err = nil // it has been told
 		}
 		if err != nil {
 			return err
@@ -97,6 +96,12 @@ func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (cl
 		return fmt.Errorf("%d of %d could not be answered", failed, len(ids))
 	}
 	return nil
+}
+
+// refusal is an id that was not answered, as JSON.
+type refusal struct {
+	ID    string `json:"id"`
+	Error *fault `json:"error"`
 }
 
 // describe shows all about one upload that a person asks for.

@@ -181,6 +181,7 @@ func TestAWrongAddressIsNoWeather(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
+	c.Close()
 	if _, err := c.Get(t.Context(), id); err == nil || len(c.waits) == 0 {
 		t.Errorf("a service that was there and is away: %v after waits %v", err, c.waits)
 	}

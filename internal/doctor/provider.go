@@ -187,7 +187,7 @@ func (e *exam) push(ctx context.Context, p provider.Provider, src provider.Sourc
 }
 
 // readBackWaits are how long a delivery network is given to know a new file.
-var readBackWaits = []time.Duration{0, 500 * time.Millisecond, time.Second, 3 * time.Second, 5 * time.Second}
+var readBackWaits = []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
 func (e *exam) readBack(ctx context.Context, url string, want []byte) (err error) {
 	for _, wait := range readBackWaits {

@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"slipway/internal/client"
+)
+
+const film = "père & fils (1).mp4"
+
+func TestPutToTheEnd(t *testing.T) {
+	start(t)
+	folder(t)
+	content := strings.Repeat("abcdefgh", 1<<17)
+	write(t, film, content)
+	write(t, "one", "x")
+	for _, provider := range []string{"uploadcare", "cloudinary"} {
+		r := slipway(t.Context(), "put", "--wait", "--provider", provider, "--meta", "album=7", "--tag", "trip,sea", film, "one")
+		urls := strings.Fields(r.stdout)
+		if r.err != nil || len(urls) != 2 {
+			t.Fatalf("%s: got %+v, want two URLs", provider, r)
+		}
+		if got := fetch(t, urls[0]); got != content {
+			t.Errorf("%s serves %d other bytes", urls[0], len(got))
+		}
+		if got := fetch(t, urls[1]); got != "x" {
+			t.Errorf("%s serves %q", urls[1], got)
+		}
+		for _, want := range []string{film + ": received, 1.0 MiB in", film + ": delivered to " + provider, "one: received, 1 B in"} {
+			if !strings.Contains(r.stderr, want) {
+				t.Errorf("%q is not in %s", want, r.stderr)
+			}
+		}
+	}
+}
+
+func TestPutWithoutWaiting(t *testing.T) {
+	s := start(t)
+	folder(t)
+	write(t, film, "content")
+	r := slipway(t.Context(), "put", "--json", "--meta", "album=7", "--tag", "trip", "--type", "raw", film)
+	var told struct {
+		File   string
+		Upload client.Upload
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &told); err != nil || r.err != nil {
+		t.Fatalf("got %+v: %v", r, err)
+	}
+	u := told.Upload
+	if told.File != film || u.FileName != film || u.ResourceType != "raw" || u.Metadata["album"] != "7" || fmt.Sprint(u.Tags) != "[trip]" || !strings.HasPrefix(u.URL, s.url+"/v1/files/") {
+		t.Errorf("got %s", r.stdout)
+	}
+	r = slipway(t.Context(), "put", film)
+	if link := strings.TrimSpace(r.stdout); r.err != nil || !strings.HasPrefix(link, s.url+"/v1/files/") || !strings.HasSuffix(link, "/content") {
+		t.Errorf("got %+v, want the link to the content", r)
+	}
+}
+
+func TestArgumentsThatAreNoFiles(t *testing.T) {
+	start(t)
+	folder(t)
+	write(t, "good", "x")
+	write(t, "empty", "")
+	write(t, "folder/file", "x")
+	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := slipway(t.Context(), "put", "good", "./good", "nothere", "empty", "folder", "pipe", "/dev/null", "-", "good/below", "evil\x1b[2J")
+	if r.err == nil || r.err.Error() != "8 of 9 files are not where they should be" || len(strings.Fields(r.stdout)) != 1 {
+		t.Errorf("got %+v, want one URL and 8 of 9", r)
+	}
+	for _, want := range []string{
+		"./good: given twice (good); it is sent once\n", "nothere: there is no such file.\n", "empty: it is empty; there is nothing to deliver.\n",
+		"folder: it is a folder; name the files in it.\n", "pipe: it is no ordinary file.\n", "/dev/null: it is no ordinary file.\n",
+		"-: what comes by a pipe has no name and no length; write it to a file first.\n", "good/below: it cannot be looked at: not a directory.\n",
+		`"evil\x1b[2J": there is no such file.`,
+	} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("%q is not in %s", want, r.stderr)
+		}
+	}
+	r = slipway(t.Context(), "put", "--json", "nothere")
+	if r.err == nil || r.stdout != `{"file":"nothere","error":{"detail":"there is no such file."}}`+"\n" {
+		t.Errorf("as JSON: %+v", r)
+	}
+}
+
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	start(t)
+	folder(t)
+	write(t, "a", "x")
+	write(t, "large", strings.Repeat("x", 65<<20))
+	tests := map[string]struct {
+		args []string
+		want string
+	}{
+		"an unknown provider":        {[]string{"put", "--provider", "ftp", "a"}, `a: Provider "ftp" is not configured here; use uploadcare or cloudinary.`},
+		"a file over the limit":      {[]string{"put", "large"}, "larger than 64 MiB"},
+		"metadata without a value":   {[]string{"put", "--meta", "album", "a"}, `--meta "album": give it as key=value`},
+		"metadata that nobody takes": {[]string{"put", "--meta", "a b=c", "a"}, "Metadata key"},
+		"an unknown type":            {[]string{"put", "--type", "song", "a"}, `resource_type "song" is not known`},
+		"no file":                    {[]string{"put"}, "requires at least 1 arg"},
+		"no id":                      {[]string{"status", "film.mp4"}, "film.mp4: this is no id; `slipway list` shows them."},
+		"an unknown id":              {[]string{"status", "0193f1c2-0000-7000-8000-000000000000"}, "There is no upload with this id."},
+		"an unknown status":          {[]string{"list", "--status", "lost"}, `there is no status "lost"; there are receiving, `},
+		"a limit that is none":       {[]string{"list", "--limit", "0"}, "--limit 0: give 1 or more"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := slipway(t.Context(), tt.args...)
+			if r.err == nil || !strings.Contains(r.stderr+r.err.Error(), tt.want) || r.stdout != "" {
+				t.Errorf("got %+v, want %q", r, tt.want)
+			}
+		})
+	}
+}
+
+func TestAnUploadThatFailsAndIsRetried(t *testing.T) {
+	s := start(t)
+	folder(t)
+	write(t, "a.bin", "content")
+	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
+	r := slipway(t.Context(), "put", "--wait", "--json", "--provider", "cloudinary", "a.bin")
+	var told struct {
+		Upload client.Upload
+		Error  struct{ Code, Detail string }
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &told); err != nil || r.err == nil {
+		t.Fatalf("got %+v: %v", r, err)
+	}
+	id := string(told.Upload.ID)
+	if told.Error.Code != "provider_rejected" || !strings.Contains(told.Error.Detail, "To try again: `slipway retry "+id) || !strings.Contains(r.stderr, told.Error.Detail) {
+		t.Errorf("got %+v", r)
+	}
+	if r := slipway(t.Context(), "status", id); r.err != nil || !strings.Contains(r.stdout, "  status    failed\n") || !strings.Contains(r.stdout, "(provider_rejected)") || !strings.Contains(r.stdout, "slipway retry "+id) {
+		t.Errorf("its status is shown as %+v", r)
+	}
+	if r := slipway(t.Context(), "list", "--status", "failed", "--provider", "cloudinary"); r.err != nil || !strings.Contains(r.stdout, id+"  failed  7 B   cloudinary") {
+		t.Errorf("the list is %+v", r)
+	}
+
+	s.fault(t, "cloudinary", "")
+	if r := slipway(t.Context(), "retry", id); r.err != nil || r.stdout != "a.bin is queued again\n" {
+		t.Errorf("retry: %+v", r)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for !strings.Contains(slipway(t.Context(), "status", strings.ToUpper(id)).stdout, "  status    completed\n") {
+		if time.Now().After(deadline) {
+			t.Fatal("it was not delivered after the retry")
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	r = slipway(t.Context(), "retry", "--json", id)
+	if r.err == nil || !strings.Contains(r.stdout, `"code":"not_failed","status":409`) || strings.Contains(r.stderr, "Its id is") {
+		t.Errorf("a retry of what is completed: %+v", r)
+	}
+}
+
+func TestTroubleOnTheWayIsTold(t *testing.T) {
+	const id = "0193f1c2-0000-7000-8000-000000000001"
+	told := []string{
+		`"status":"retrying","version":2,"next_attempt_at":"2026-01-02T03:04:05Z","error":{"code":"provider_unavailable","message":"Uploadcare answered 503.","retryable":true}`,
+		`"status":"pushing","version":3,"error":{"code":"provider_unavailable","message":"Uploadcare answered 503.","retryable":true}`,
+		`"status":"completed","version":4,"asset":{"url":"http://cdn.example/a"}`,
+	}
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := `"status":"queued","version":1`
+		if r.Method == http.MethodGet {
+			state = told[min(asked, len(told)-1)]
+			asked++
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, `{"id":%q,"provider":"uploadcare",%s}`, id, state)
+	}))
+	t.Cleanup(s.Close)
+	folder(t)
+	write(t, "a.bin", "content")
+	t.Setenv("SLIPWAY_URL", s.URL)
+	r := slipway(t.Context(), "put", "--wait", "a.bin")
+	if r.err != nil || r.stdout != "http://cdn.example/a\n" || strings.Count(r.stderr, "a.bin: Uploadcare answered 503. It goes on at ") != 1 || !strings.Contains(r.stderr, "delivered") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestInterruptions(t *testing.T) {
+	s := start(t)
+	folder(t)
+	write(t, "a.bin", "content")
+	write(t, "b.bin", "content")
+	s.fault(t, "uploadcare", `{"path":"^/base/","action":"stall"}`)
+	t.Cleanup(func() { s.fault(t, "uploadcare", "") })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { // as soon as both are under way
+		for strings.Count(slipway(ctx, "list").stdout, ".bin") < 2 && ctx.Err() == nil {
+			<-time.After(20 * time.Millisecond)
+		}
+		cancel()
+	}()
+	r := slipway(ctx, "put", "--wait", "--provider", "uploadcare", "a.bin", "b.bin")
+	if r.err == nil || strings.Count(r.stderr, "not waited for any longer; it goes on by itself: `slipway status ") != 2 {
+		t.Errorf("while it waits: %+v", r)
+	}
+
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	r = slipway(done, "put", "a.bin")
+	if r.err == nil || !strings.Contains(r.stderr, "a.bin: not sent: interrupted.") {
+		t.Errorf("before it sends: %+v", r)
+	}
+}
+
+func TestWhereTheServiceIs(t *testing.T) {
+	answer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprintf(w, `{"status":401,"code":"unauthorized","detail":"You sent %s."}`, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(answer.Close)
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	tests := map[string]struct {
+		url, devEnv string
+		want        string
+	}{
+		"what SLIPWAY_URL says":          {answer.URL, "SLIPWAY_URL='" + nobody.URL + "'", "You sent Bearer t0ken. Set SLIPWAY_TOKEN"},
+		"what a stack in the folder is":  {"", "DEV_USER='x'\nSLIPWAY_URL='" + answer.URL + "'", "You sent Bearer t0ken. Set SLIPWAY_TOKEN"},
+		"an address that is none":        {"localhost:3000", "", "SLIPWAY_URL: the service's address must be like http://localhost:3000"},
+		"a stack's address that is none": {"", "SLIPWAY_URL=x", ".slipway/dev.env: the service's address must be like"},
+		"a stack's file that is none":    {"", "SLIPWAY_URL='", ".slipway/dev.env cannot be read; set SLIPWAY_URL"},
+		"nobody there":                   {nobody.URL, "", "no answer from " + nobody.URL + ": dial tcp"},
+		"what to do then":                {nobody.URL, "", "Is Slipway running? Start it with `make run`, or set SLIPWAY_URL"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			folder(t)
+			t.Setenv("SLIPWAY_URL", tt.url)
+			t.Setenv("SLIPWAY_TOKEN", "t0ken")
+			if tt.devEnv != "" {
+				write(t, devEnv, tt.devEnv)
+			}
+			write(t, "a", "x")
+			for _, args := range [][]string{{"list"}, {"put", "a"}} {
+				if r := slipway(t.Context(), args...); r.err == nil || !strings.Contains(r.stderr+r.err.Error(), tt.want) {
+					t.Errorf("%s: %+v, want %q", args[0], r, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestALostAnswerIsNoInvitationToSendAgain(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(s.Close)
+	folder(t)
+	write(t, "a", "x")
+	t.Setenv("SLIPWAY_URL", s.URL)
+	r := slipway(t.Context(), "put", "a")
+	if r.err == nil || !strings.Contains(r.stderr, "It may have been accepted all the same: look with `slipway list` before doing it again.") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestBars(t *testing.T) {
+	var out bytes.Buffer
+	s := &show{out: &out, columns: 80}
+	l := s.begin(strings.Repeat("ü", 200), "to cloudinary", 1000)
+	for _, n := range []int64{100, 700, 300, 1000} { // a new session begins anew
+		l.at(n)
+		l.state("pushing")
+		l.line("a line")
+	}
+	l.end()
+	text := out.String()
+	if !strings.Contains(text, "…") || !strings.Contains(text, "to cloudinary   0% |") || strings.Count(text, "a line\n") != 4 {
+		t.Errorf("shown: %q", text)
+	}
+	if last := text[strings.LastIndex(text, "\n")+1:]; strings.Trim(last, " \r") != "" {
+		t.Errorf("what is left in the line is %q", last)
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(body)
+}

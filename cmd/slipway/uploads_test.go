@@ -1,0 +1,58 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+
+	"slipway/internal/client"
+	"slipway/internal/upload"
+)
+
+func TestTheTableFits(t *testing.T) {
+	list := []client.Upload{
+		{ID: "0193f1c2-0000-7000-8000-000000000001", Status: upload.Pushing, Size: 1000 << 20, Pushed: 420 << 20, Provider: "uploadcare", FileName: "日本語のとても長い名前のファイルですがまだ続きます.mp4", CreatedAt: time.Now()},
+		{ID: "0193f1c2-0000-7000-8000-000000000002", Status: upload.Completed, Size: 1, Provider: "cloudinary", FileName: "a\nb", CreatedAt: time.Now()},
+	}
+	for columns, want := range map[int][]string{
+		80:  {"pushing 42%  1000 MiB  日本語", "…", `"a\nb"`},
+		140: {"uploadcare  now", "まだ続きます.mp4"},
+		0:   {"PROVIDER", "まだ続きます.mp4"},
+	} {
+		var out strings.Builder
+		tabulate(&out, columns, list)
+		for _, w := range want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("at %d columns, %q is not in\n%s", columns, w, out.String())
+			}
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := runewidth.StringWidth(strings.TrimSuffix(line, "\n")); columns > 0 && n > columns {
+				t.Errorf("at %d columns a line has %d: %s", columns, n, line)
+			}
+		}
+	}
+}
+
+func TestListStopsAtItsLimit(t *testing.T) {
+	start(t)
+	folder(t)
+	for _, name := range []string{"a", "b", "c"} {
+		write(t, name, name)
+	}
+	if r := slipway(t.Context(), "put", "a", "b", "c"); r.err != nil {
+		t.Fatalf("%+v", r)
+	}
+	r := slipway(t.Context(), "list", "--limit", "2", "--json")
+	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	var newest client.Upload
+	if err := json.Unmarshal([]byte(lines[0]), &newest); err != nil || len(lines) != 2 || newest.FileName != "c" {
+		t.Errorf("got %+v: %v", r, err)
+	}
+	if r := slipway(t.Context(), "list"); strings.Count(r.stdout, "\n") != 4 || !strings.HasPrefix(r.stdout, "ID ") {
+		t.Errorf("the table is %s", r.stdout)
+	}
+}
