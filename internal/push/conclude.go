@@ -71,7 +71,7 @@ func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[
 	case errors.Is(err, postgres.ErrFenced):
 		return river.JobCancel(err)
 	case err != nil:
-		return fmt.Errorf("write what the attempt came to (%v): %w", cause, err)
+		return fmt.Errorf("write what the attempt came to (%w): %w", cause, err)
 	case o.give:
 		log.Error("the upload has failed", "code", o.err.Code, "error", cause)
 		return river.JobCancel(cause)
