@@ -56,6 +56,9 @@ func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[
 		return context.Canceled // River makes the row available again and does not count the attempt
 	}
 
+	if now, err := postgres.UploadOf(ctx, w.pool, u.ID); err == nil && now.Epoch == u.Epoch {
+		u = now // progress has reset the attempts
+	}
 	o := w.judge(ctx, u, cause)
 	if u.DeliverBy != nil && time.Now().Add(o.after).After(*u.DeliverBy) && !o.give {
 		o = outcome{give: true, err: upload.Error{Code: upload.DeadlineExceeded, Retryable: true, FixableBy: o.err.FixableBy,

@@ -392,7 +392,7 @@ func (a *attempt) integrity(ctx context.Context, file staging.Reader, cause erro
 	if sum != a.u.CRC32C {
 		return errCorrupted
 	}
-	if err := postgres.CloseSession(ctx, a.pool, a.u.ID, "abandoned"); err != nil {
+	if err := postgres.AbandonSession(ctx, a.pool, *a.u); err != nil {
 		return err
 	}
 	return cause
