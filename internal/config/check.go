@@ -86,6 +86,16 @@ func (c *Config) checkDelivery(faults *Faults) {
 	between(faults, "PUSH_CONCURRENCY", d.Files, 1, 256)
 	between(faults, "PUSH_PARTS", d.PartsPerFile, 1, 64)
 	between(faults, "DELIVERY_DEADLINE", d.Deadline, time.Minute, forever)
+	if m := d.DirectUploads; m != "on" && m != "strict" && m != "off" {
+		faults.add("DIRECT_UPLOADS", fmt.Sprintf("is %q", m), "give on, strict (only what was reserved), or off")
+	}
+}
+
+func (c *Config) checkLinks(faults *Faults) {
+	if d := c.Links.Delivery; d != "public" && d != "signed" {
+		faults.add("DELIVERY", fmt.Sprintf("is %q", d), "give public or signed")
+	}
+	between(faults, "SIGNED_URL_TTL", c.Links.TTL, time.Minute, 7*24*time.Hour)
 }
 
 // between notes a fault when v is not in lo to hi.

@@ -26,6 +26,7 @@ type Config struct {
 	Database   Database
 	Staging    Staging
 	Delivery   Delivery
+	Links      Links
 	Uploadcare Uploadcare
 	Cloudinary Cloudinary
 
@@ -94,7 +95,17 @@ type Delivery struct {
 	PartsPerFile    int           `env:"PUSH_PARTS" envDefault:"4"`       // at once, where the provider takes several
 	Deadline        time.Duration `env:"DELIVERY_DEADLINE" envDefault:"7d"`
 	VerifyReadback  bool          `env:"VERIFY_READBACK" envDefault:"off"`
+	DirectUploads   string        `env:"DIRECT_UPLOADS" envDefault:"on"` // on, strict or off
 }
+
+// Links are how the world fetches what has been delivered.
+type Links struct {
+	Delivery string        `env:"DELIVERY" envDefault:"public"`   // or "signed": a file opens only to who has been given a link
+	TTL      time.Duration `env:"SIGNED_URL_TTL" envDefault:"1h"` // of a link to Uploadcare; Cloudinary's do not expire
+}
+
+// Signed tells whether new files open only to signed links.
+func (l Links) Signed() bool { return l.Delivery == "signed" }
 
 // Uploadcare is the way to an Uploadcare project. A base that is "" is the service's own.
 type Uploadcare struct {
@@ -103,6 +114,7 @@ type Uploadcare struct {
 	UploadBase  string `env:"UPLOADCARE_UPLOAD_BASE"`
 	RESTBase    string `env:"UPLOADCARE_REST_BASE"`
 	CDNBase     string `env:"UPLOADCARE_CDN_BASE"`
+	CDNSecret   Secret `env:"UPLOADCARE_CDN_SECRET"`    // hex, signs links
 	MaxFileSize int64  `env:"UPLOADCARE_MAX_FILE_SIZE"` // the plan's, which no API tells; 0 is unknown
 	PartETag    string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
 }

@@ -36,6 +36,7 @@ func Load(o Options) (*Config, error) {
 	c.checkDatabase(o.Need, values["DATABASE_DIRECT_URL"], faults)
 	c.checkStaging(faults)
 	c.checkDelivery(faults)
+	c.checkLinks(faults)
 	c.checkProviders(o.Need, faults)
 	if len(*faults) > 0 {
 		return c, *faults

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"slices"
@@ -57,6 +58,10 @@ func (c *Config) checkProviders(need Need, faults *Faults) {
 		faults.add("UPLOADCARE_PART_ETAG", fmt.Sprintf("is %q", e), "give md5 or ignore")
 	}
 
+	if !isHex(c.Uploadcare.CDNSecret.Reveal()) {
+		faults.add("UPLOADCARE_CDN_SECRET", "is not hexadecimal", signingSecret)
+	}
+
 	d := &c.Delivery
 	named, known := d.Providers, []string(nil)
 	d.Providers = nil
@@ -66,6 +71,7 @@ func (c *Config) checkProviders(need Need, faults *Faults) {
 			d.Providers = append(d.Providers, a.provider)
 			if need&(NeedAPI|NeedWorker) != 0 {
 				faults.account(a)
+				c.checkSigned(a.provider, faults)
 			}
 		}
 	}
@@ -85,6 +91,27 @@ func (c *Config) checkProviders(need Need, faults *Faults) {
 	case !slices.Contains(d.Providers, d.DefaultProvider):
 		faults.add("DEFAULT_PROVIDER", fmt.Sprintf("is %q", d.DefaultProvider), "give one of "+strings.Join(d.Providers, ","))
 	}
+}
+
+const signingSecret = "copy it from your project in the Uploadcare dashboard, Settings, Delivery, CDN domain names, Enable signed URLs"
+
+// checkSigned notes what signed links to a provider lack. Cloudinary's are signed by its API secret.
+func (c *Config) checkSigned(provider string, faults *Faults) {
+	if provider != uploadcare || !c.Links.Signed() {
+		return
+	}
+	if c.Uploadcare.CDNSecret == "" {
+		faults.add("UPLOADCARE_CDN_SECRET", "is not set, and DELIVERY is signed", signingSecret+"; or set DELIVERY=public")
+	}
+	if c.Uploadcare.CDNBase == "" {
+		faults.add("UPLOADCARE_CDN_BASE", "is not set, and DELIVERY is signed",
+			"give the project's secure subdomain, which is at the same place, or the CNAME that demands signatures; or set DELIVERY=public")
+	}
+}
+
+func isHex(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil
 }
 
 // account notes what a lacks.

@@ -17,6 +17,7 @@ import (
 	"slipway/internal/events"
 	"slipway/internal/ingest"
 	"slipway/internal/postgres"
+	"slipway/internal/provider"
 	"slipway/internal/upload"
 )
 
@@ -26,6 +27,10 @@ type API struct {
 	Ingest *ingest.Ingest
 	Pool   *pgxpool.Pool
 	Hub    *events.Hub
+
+	// Links make the addresses of files, by provider.
+	Links    map[string]provider.Linker
+	Delivery string // "public" or "signed", for who looks after the service
 
 	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
 	PublicFiles bool          // the content of a file is anybody's who knows its upload

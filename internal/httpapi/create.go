@@ -16,6 +16,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"slipway/internal/ingest"
+	"slipway/internal/provider"
 	"slipway/internal/upload"
 )
 
@@ -46,7 +47,12 @@ func (a *API) upload(c *fiber.Ctx) error {
 	}
 	switch {
 	case u.Status == upload.Completed && u.Asset != nil:
-		return answer(c, http.StatusOK, guideAnswer{Success: true, FileURL: u.Asset.URL, ID: u.ID})
+		to, err := a.link(u.Provider, *u.Asset, provider.Transform{})
+		if err != nil {
+			return err
+		}
+		c.Set(fiber.HeaderCacheControl, caching(to.Signed))
+		return answer(c, http.StatusOK, guideAnswer{Success: true, FileURL: to.URL, ID: u.ID})
 	case u.Status == upload.Failed && u.Error != nil:
 		return &upload.Error{Code: u.Error.Code, Message: u.Error.Message, Retryable: u.Error.Retryable, UploadID: u.ID}
 	}
@@ -78,7 +84,7 @@ func (a *API) createUpload(c *fiber.Ctx) error {
 	base := a.base(c)
 	c.Location(base + uploadPath(u.ID))
 	setRetryAfter(c, u)
-	return answer(c, status, viewUpload(u, base))
+	return answer(c, status, a.viewUpload(u, base))
 }
 
 // takeForm makes an upload of a form. Its fields count wherever they stand, and those that come before

@@ -14,8 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
-	cloudinary "slipway/internal/provider/cloudinary/sign"
-	uploadcare "slipway/internal/provider/uploadcare/sign"
+	"slipway/internal/provider"
 	"slipway/internal/upload"
 )
 
@@ -85,15 +84,19 @@ func (a *API) listFiles(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	list := fileList{Files: []fileView{}}
+	list, signed := fileList{Files: []fileView{}}, false
 	if len(found) > page {
 		found = found[:page]
 		list.Next = nextPage("/v1/files", query, fileKey(found[page-1]))
 	}
 	for _, f := range found {
-		list.Files = append(list.Files, viewFile(f))
+		v, err := a.viewFile(f)
+		if err != nil {
+			return err
+		}
+		list.Files, signed = append(list.Files, v), signed || v.signed
 	}
-	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	c.Set(fiber.HeaderCacheControl, caching(signed))
 	return answer(c, http.StatusOK, list)
 }
 
@@ -140,8 +143,12 @@ func (a *API) getFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderCacheControl, "private, no-cache")
-	return answer(c, http.StatusOK, viewFile(f))
+	v, err := a.viewFile(f)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderCacheControl, caching(v.signed))
+	return answer(c, http.StatusOK, v)
 }
 
 func (a *API) findFile(user string, id fileID) (f postgres.File, err error) {
@@ -163,6 +170,10 @@ func (a *API) publicContent(c *fiber.Ctx) error {
 	if err != nil || !a.PublicFiles || id.upload == "" {
 		return c.Next()
 	}
+	t, err := transformIn(c)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
 	defer cancel()
 	u, err := postgres.UploadOf(ctx, a.Pool, id.upload)
@@ -172,12 +183,16 @@ func (a *API) publicContent(c *fiber.Ctx) error {
 	if err != nil {
 		return databaseError(err, noFileID)
 	}
-	return toContent(c, u)
+	return a.toContent(c, u, t)
 }
 
-// fileContent leads to where the provider keeps the file.
+// fileContent leads to where the provider keeps the file, or by ?transform= a picture of it.
 func (a *API) fileContent(c *fiber.Ctx) error {
 	id, err := fileParam(c)
+	if err != nil {
+		return err
+	}
+	t, err := transformIn(c)
 	if err != nil {
 		return err
 	}
@@ -186,7 +201,7 @@ func (a *API) fileContent(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		return redirect(c, f.URL)
+		return a.redirect(c, f.Provider, assetOf(f), t)
 	}
 	u, err := a.find(user(c), id.upload)
 	if isNotFound(err) {
@@ -195,7 +210,7 @@ func (a *API) fileContent(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return toContent(c, u)
+	return a.toContent(c, u, t)
 }
 
 func isNotFound(err error) bool {
@@ -203,39 +218,14 @@ func isNotFound(err error) bool {
 	return errors.As(err, &e) && e.Code == upload.NotFound
 }
 
-// toContent answers with the address of the upload's file.
-func toContent(c *fiber.Ctx, u upload.Upload) error {
+// toContent answers with the address of the upload's file, or of its picture.
+func (a *API) toContent(c *fiber.Ctx, u upload.Upload, t provider.Transform) error {
 	switch {
 	case u.Status == upload.Completed && u.Asset != nil:
-		return redirect(c, u.Asset.URL)
+		return a.redirect(c, u.Provider, *u.Asset, t)
 	case u.Status.Final():
 		return &upload.Error{Code: upload.NotReady, UploadID: u.ID, Message: "The file has not reached its provider: the upload is " + string(u.Status) + "."}
 	}
 	setRetryAfter(c, u)
 	return &upload.Error{Code: upload.NotReady, UploadID: u.ID, Retryable: true, Message: "The file is still on its way to its provider; the upload is " + string(u.Status) + "."}
-}
-
-// redirect leads to an address that may change as long as the upload may be sent elsewhere or deleted.
-func redirect(c *fiber.Ctx, to string) error {
-	c.Set(fiber.HeaderCacheControl, "private, no-cache")
-	return c.Redirect(to, http.StatusFound)
-}
-
-// thumbnail is the address of a small picture of the file, nil for what has none.
-func thumbnail(f postgres.File) *string {
-	contentType := ""
-	if f.ContentType != nil {
-		contentType = *f.ContentType
-	}
-	var to string
-	switch f.Provider {
-	case "uploadcare":
-		to = uploadcare.Thumbnail(f.URL, contentType)
-	case "cloudinary":
-		to = cloudinary.Thumbnail(f.URL, string(f.ResourceType), contentType)
-	}
-	if to == "" {
-		return nil
-	}
-	return &to
 }

@@ -22,6 +22,7 @@ type readiness struct {
 	Staging   stagingCheck    `json:"staging"`
 	Events    string          `json:"events"` // "listening", or "polling" where the database cannot announce them
 	DevUser   string          `json:"dev_user,omitempty"`
+	Delivery  string          `json:"delivery,omitempty"` // "public" or "signed"
 	Providers []providerCheck `json:"providers"`
 }
 
@@ -64,7 +65,7 @@ func (a *API) readiness() readiness {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
 	log := a.server.opts.Log
-	r := readiness{Draining: a.server.draining.Load(), Events: "polling", DevUser: a.Auth.DevUser(), Providers: []providerCheck{}}
+	r := readiness{Draining: a.server.draining.Load(), Events: "polling", DevUser: a.Auth.DevUser(), Delivery: a.Delivery, Providers: []providerCheck{}}
 	if a.Hub.Listening() {
 		r.Events = "listening"
 	}

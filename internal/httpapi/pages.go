@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
+	"slipway/internal/provider"
 	"slipway/internal/upload"
 	"slipway/web"
 )
@@ -143,7 +144,11 @@ func (a *API) uploadPage(c *fiber.Ctx) error {
 	}
 	p := statusPage{Upload: u, Says: says(u), Advice: advice(u), URL: a.base(c) + contentPath(u.ID), CanRetry: retryable(u)}
 	if u.Status == upload.Completed && u.Asset != nil {
-		p.FileURL, p.Pushed = u.Asset.URL, u.Size
+		to, err := a.link(u.Provider, *u.Asset, provider.Transform{})
+		if err != nil {
+			return err
+		}
+		p.FileURL, p.Pushed = to.URL, u.Size
 	}
 	f := frame{Title: u.FileName + " · " + string(u.Status), Content: p}
 	if !u.Status.Final() {

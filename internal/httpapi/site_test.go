@@ -26,6 +26,9 @@ import (
 	"slipway/internal/ingest"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
+	"slipway/internal/provider"
+	cloudinary "slipway/internal/provider/cloudinary/sign"
+	uploadcare "slipway/internal/provider/uploadcare/sign"
 	"slipway/internal/staging"
 	"slipway/internal/staging/dir"
 	"slipway/internal/upload"
@@ -75,6 +78,7 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 			MaxBytes: mib, MaxAttempts: 10, DeliverWithin: time.Hour,
 		},
 		Pool: pool, Hub: hub,
+		Links: map[string]provider.Linker{"uploadcare": uploadcare.Links{}, "cloudinary": cloudinary.Links{}},
 	}
 	var o Options
 	if change != nil {

@@ -47,7 +47,7 @@ func (a *API) getUpload(c *fiber.Ctx) error {
 	if known {
 		return c.SendStatus(http.StatusNotModified)
 	}
-	return answer(c, http.StatusOK, viewUpload(u, a.base(c)))
+	return answer(c, http.StatusOK, a.viewUpload(u, a.base(c)))
 }
 
 // uploadList is a page of uploads; Next is the path of the next one.
@@ -104,7 +104,7 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 		list.Next = nextPage("/v1/uploads", query, string(found[page-1].ID))
 	}
 	for _, u := range found {
-		list.Uploads = append(list.Uploads, viewUpload(u, a.base(c)))
+		list.Uploads = append(list.Uploads, a.viewUpload(u, a.base(c)))
 	}
 	c.Set(fiber.HeaderCacheControl, "private, no-cache")
 	return answer(c, http.StatusOK, list)
@@ -128,7 +128,7 @@ func (a *API) retryUpload(c *fiber.Ctx) error {
 	base := a.base(c)
 	c.Location(base + uploadPath(id))
 	setRetryAfter(c, u)
-	return answer(c, http.StatusAccepted, viewUpload(u, base))
+	return answer(c, http.StatusAccepted, a.viewUpload(u, base))
 }
 
 // queryOf returns the query's parameters.

@@ -7,6 +7,7 @@ import (
 
 	"slipway/internal/crc32c"
 	"slipway/internal/postgres"
+	"slipway/internal/provider"
 	"slipway/internal/upload"
 )
 
@@ -49,7 +50,9 @@ type uploadLinks struct {
 	Cancel *string `json:"cancel"`
 }
 
-func viewUpload(u upload.Upload, base string) uploadView {
+// viewUpload is u as JSON. Of an asset whose provider shows it only to signed links it has our address,
+// which makes them: the representation stays the same as long as the upload does.
+func (a *API) viewUpload(u upload.Upload, base string) uploadView {
 	v := uploadView{
 		ID: u.ID, Status: u.Status, Provider: u.Provider, ResourceType: u.ResourceType, FileName: u.FileName, ContentType: u.ContentType,
 		Size: u.Size, Received: u.Received, Pushed: u.Pushed, Progress: progress(u), CRC32C: crc32c.Base64(u.CRC32C),
@@ -64,6 +67,12 @@ func viewUpload(u upload.Upload, base string) uploadView {
 	}
 	if v.Tags == nil {
 		v.Tags = []string{}
+	}
+	if u.Asset != nil {
+		if to, err := a.link(u.Provider, *u.Asset, provider.Transform{}); err != nil || to.Signed {
+			asset := *u.Asset
+			asset.URL, v.Asset = v.URL, &asset
+		}
 	}
 	if retryable(u) {
 		path := retryPath(u.ID)
@@ -117,6 +126,8 @@ type fileView struct {
 	Tags         []string            `json:"tags"`
 	UploadedAt   *time.Time          `json:"uploaded_at"`
 	Links        fileLinks           `json:"links"`
+
+	signed bool // URL and ThumbnailURL open the file
 }
 
 type fileLinks struct {
@@ -125,10 +136,18 @@ type fileLinks struct {
 	Upload  *string `json:"upload"`
 }
 
-func viewFile(f postgres.File) fileView {
+func (a *API) viewFile(f postgres.File) (fileView, error) {
+	to, err := a.link(f.Provider, assetOf(f), provider.Transform{})
+	if err != nil {
+		return fileView{}, err
+	}
+	thumbnail, err := a.thumbnail(f)
+	if err != nil {
+		return fileView{}, err
+	}
 	v := fileView{
-		ID: f.Provider + "-" + strconv.FormatInt(f.Row, 10), UploadID: f.UploadID, Provider: f.Provider, AssetID: f.AssetID, URL: f.URL,
-		ThumbnailURL: thumbnail(f), ResourceType: f.ResourceType, FileName: f.FileName, ContentType: f.ContentType, Size: f.Size,
+		ID: f.Provider + "-" + strconv.FormatInt(f.Row, 10), UploadID: f.UploadID, Provider: f.Provider, AssetID: f.AssetID, URL: to.URL,
+		ThumbnailURL: thumbnail, signed: to.Signed, ResourceType: f.ResourceType, FileName: f.FileName, ContentType: f.ContentType, Size: f.Size,
 		Version: f.Version, Format: f.Format, Width: f.Width, Height: f.Height, Tags: f.Tags, UploadedAt: utc(f.UploadedAt),
 	}
 	if f.UploadID != nil {
@@ -139,5 +158,5 @@ func viewFile(f postgres.File) fileView {
 		v.Tags = []string{}
 	}
 	v.Links.Self, v.Links.Content = filePath(v.ID), filePath(v.ID)+"/content"
-	return v
+	return v, nil
 }

@@ -14,7 +14,9 @@ import (
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
 	"slipway/internal/provider/cloudinary"
+	cloudinarysign "slipway/internal/provider/cloudinary/sign"
 	"slipway/internal/provider/uploadcare"
+	uploadcaresign "slipway/internal/provider/uploadcare/sign"
 	"slipway/internal/staging/dir"
 )
 
@@ -100,14 +102,14 @@ func Providers(c *config.Config) ([]provider.Provider, error) {
 		case "uploadcare":
 			p, err = uploadcare.New(uploadcare.Options{
 				PublicKey: c.Uploadcare.PublicKey, SecretKey: c.Uploadcare.SecretKey.Reveal(),
-				UploadBase: c.Uploadcare.UploadBase, RESTBase: c.Uploadcare.RESTBase, CDNBase: c.Uploadcare.CDNBase,
+				UploadBase: c.Uploadcare.UploadBase, RESTBase: c.Uploadcare.RESTBase, CDNBase: c.Uploadcare.CDNBase, CDNSecret: uploadcareSecret(c),
 				PartETag: c.Uploadcare.PartETag, VerifyReadback: c.Delivery.VerifyReadback,
 				Parallel: c.Delivery.PartsPerFile, MaxSize: c.Uploadcare.MaxFileSize,
 			})
 		case "cloudinary":
 			p, err = cloudinary.New(cloudinary.Options{
 				CloudName: c.Cloudinary.CloudName, APIKey: c.Cloudinary.APIKey, APISecret: c.Cloudinary.APISecret.Reveal(),
-				UploadPrefix: c.Cloudinary.UploadPrefix,
+				UploadPrefix: c.Cloudinary.UploadPrefix, Authenticated: c.Links.Signed(),
 			})
 		default:
 			err = fmt.Errorf("provider %q is not known", name)
@@ -118,6 +120,22 @@ func Providers(c *config.Config) ([]provider.Provider, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// Links make the addresses of files of every provider, those included that are not used any more.
+func Links(c *config.Config) map[string]provider.Linker {
+	return map[string]provider.Linker{
+		"uploadcare": uploadcaresign.Links{Base: c.Uploadcare.CDNBase, Secret: uploadcareSecret(c), TTL: c.Links.TTL},
+		"cloudinary": cloudinarysign.Links{Key: cloudinarysign.Key{Secret: c.Cloudinary.APISecret.Reveal()}},
+	}
+}
+
+// uploadcareSecret signs links to Uploadcare, whose project demands that of every file or of none.
+func uploadcareSecret(c *config.Config) string {
+	if !c.Links.Signed() {
+		return ""
+	}
+	return c.Uploadcare.CDNSecret.Reveal()
 }
 
 // Log is the process's logger: text for a person.

@@ -3,6 +3,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,6 +30,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	c, log := o.Config, o.Log
 	base, err := process.Open(ctx, c, c.Database.URL, "slipway-api", log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to stop before it had begun
+	}
 	if err != nil {
 		return err
 	}
@@ -61,6 +65,8 @@ func Run(ctx context.Context, o Options) error {
 		},
 		Pool:        base.Pool,
 		Hub:         hub,
+		Links:       process.Links(c),
+		Delivery:    c.Links.Delivery,
 		UploadWait:  c.HTTP.UploadWait,
 		PublicFiles: c.HTTP.PublicFiles,
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/cloudinary/cloudinary-go/v2/api"
 
 	"slipway/internal/provider"
+	"slipway/internal/provider/cloudinary/sign"
 	"slipway/internal/upload"
 )
 
@@ -34,6 +35,10 @@ type answer struct {
 	Width     int     `json:"width"`
 	Height    int     `json:"height"`
 	Duration  float64 `json:"duration"`
+
+	CreatedAt string   `json:"created_at"`
+	Tags      []string `json:"tags"`
+	IsAudio   bool     `json:"is_audio"`
 }
 
 // final tells whether there is an asset, which makes an answer the last of an upload.
@@ -57,7 +62,7 @@ func (a answer) prove(op string, t target, size int64, sum []byte) error {
 func (a answer) asset(t target, src provider.Source) *upload.Asset {
 	return &upload.Asset{
 		ID:           a.PublicID,
-		URL:          a.SecureURL,
+		URL:          sign.Plain(a.SecureURL),
 		ResourceType: t.ResourceType,
 		ContentType:  src.ContentType,
 		Size:         a.Bytes,

@@ -51,8 +51,12 @@ type Options struct {
 	APISecret string
 	// UploadPrefix is the address of the API; "" is https://api.cloudinary.com.
 	UploadPrefix string
+	// DeliveryBase begins the addresses of assets; "" is https://res.cloudinary.com.
+	DeliveryBase string
 	// SignatureAlgorithm is sign.SHA1 or sign.SHA256; "" is SHA1.
 	SignatureAlgorithm string
+	// Authenticated sends files so that the world can fetch them only by signed addresses.
+	Authenticated bool
 	// ChunkSize is the bytes in every chunk but the last; 0 is 20,000,000. Cloudinary takes more
 	// than 5 MiB and at most 100 MB (support article "Guidelines for self-implementing chunked upload").
 	ChunkSize int64
@@ -189,11 +193,19 @@ func (p *Provider) Commit(_ context.Context, _ provider.Source, a upload.Asset) 
 	return a, nil
 }
 
-// Delete destroys the asset and its copies in the CDN.
+// Delete destroys the asset and its copies in the CDN. An asset without an address, which would tell its
+// type, may be of any that we send.
 func (p *Provider) Delete(ctx context.Context, a upload.Asset) error {
+	if kind := sign.Type(a.URL); kind != "" {
+		return p.destroy(ctx, a, kind)
+	}
+	return errors.Join(p.destroy(ctx, a, deliveryType), p.destroy(ctx, a, authenticated))
+}
+
+func (p *Provider) destroy(ctx context.Context, a upload.Asset, kind string) error {
 	gone, err := ask(ctx, "delete", func() (*uploader.DestroyResult, error) {
 		return p.sdk.Upload.Destroy(ctx, uploader.DestroyParams{
-			PublicID: a.ID, ResourceType: string(a.ResourceType), Type: deliveryType, Invalidate: api.Bool(true),
+			PublicID: a.ID, ResourceType: string(a.ResourceType), Type: kind, Invalidate: api.Bool(true),
 		})
 	})
 	if err != nil {

@@ -14,8 +14,11 @@ import (
 	"slipway/internal/upload"
 )
 
-// deliveryType is part of an asset's identity; "upload" is what the world can fetch unsigned.
-const deliveryType = "upload"
+// The delivery types that we send, part of an asset's identity.
+const (
+	deliveryType  = "upload"        // anybody can fetch it
+	authenticated = "authenticated" // only by a signed address, and so too whatever is derived from it
+)
 
 // sessionTTL is for how long chunks are relied on. Cloudinary does not say how long it keeps an
 // unfinished upload.
@@ -35,7 +38,11 @@ func (p *Provider) Begin(_ context.Context, src provider.Source) (provider.Sessi
 	default:
 		return provider.Session{}, fmt.Errorf("cloudinary begin: resource type %q must be decided before the first byte", src.ResourceType)
 	}
-	state, err := json.Marshal(target{PublicID: publicID(src), ResourceType: src.ResourceType, Type: deliveryType})
+	t := target{PublicID: publicID(src), ResourceType: src.ResourceType, Type: deliveryType}
+	if p.opt.Authenticated {
+		t.Type = authenticated
+	}
+	state, err := json.Marshal(t)
 	if err != nil {
 		return provider.Session{}, fmt.Errorf("cloudinary begin: %w", err)
 	}

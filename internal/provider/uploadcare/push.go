@@ -278,7 +278,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (p *Provider) readBack(ctx context.Context, op, id string, size int64, sent uint32) error {
 	call, cancel := p.bytesDeadline(ctx, size)
 	defer cancel()
-	req, err := http.NewRequestWithContext(call, http.MethodGet, p.cdn+"/"+id+"/", nil)
+	from, err := p.links.Link(upload.Asset{ID: id, URL: p.cdn + "/" + id + "/"}, provider.Transform{}, time.Now())
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(call, http.MethodGet, from.URL, nil)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ package uploadcare
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,10 @@ import (
 
 const name = "uploadcare"
 
+// readTTL is for how long an address is signed that we read from ourselves: until the read has begun, by
+// clocks that may differ.
+const readTTL = 10 * time.Minute
+
 // The SDK addresses only these two hosts; wire sends what goes there to the configured bases.
 const (
 	uploadHost = "upload.uploadcare.com"
@@ -45,6 +50,7 @@ type Options struct {
 	UploadBase string // https://upload.uploadcare.com
 	RESTBase   string // https://api.uploadcare.com
 	CDNBase    string // https://<prefix of the public key>.ucarecd.net
+	CDNSecret  string // in hex, signs what is read from CDNBase; "" where that is open to everybody
 
 	// PartETag is "md5" (default: a part's ETag that looks like an MD5 must be the part's) or "ignore".
 	PartETag string
@@ -71,6 +77,7 @@ type Provider struct {
 	sdk   ucare.Client
 	files file.Service
 	cdn   string // without a trailing slash
+	links sign.Links
 }
 
 // New returns the project that o's keys belong to, or an error that names every wrong option. It asks nobody.
@@ -95,6 +102,7 @@ func New(o Options) (*Provider, error) {
 	}
 
 	p := &Provider{opts: o, cdn: cdnBase.String()}
+	p.links = sign.Links{Base: p.cdn, Secret: o.CDNSecret, TTL: readTTL}
 	p.http = &http.Client{
 		Transport: &wire{
 			next:  o.Transport,
@@ -124,6 +132,9 @@ func (o Options) check() error {
 	}
 	if o.PartSize != 0 && o.PartSize < minPart {
 		errs = append(errs, fmt.Errorf("part size is %d bytes, at least %d are needed", o.PartSize, minPart))
+	}
+	if _, err := hex.DecodeString(o.CDNSecret); err != nil {
+		errs = append(errs, errors.New("the CDN secret is not hexadecimal"))
 	}
 	if o.Parallel < 1 || o.MaxSize < 0 || o.CallTimeout < 0 || o.ReadyTimeout < 0 || o.MinRate < 0 {
 		errs = append(errs, errors.New("no number may be negative"))
