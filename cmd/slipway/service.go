@@ -93,17 +93,17 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// terminal tells whether w is one, and how many columns it has.
-func terminal(w io.Writer) (columns int, ok bool) {
+// columnsOf is how wide the terminal w is; 0 when it is none.
+func columnsOf(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0, false
+		return 0
 	}
 	columns, _, err := term.GetSize(int(f.Fd()))
 	if err != nil || columns <= 0 {
-		columns = 80
+		return 80
 	}
-	return columns, true
+	return columns
 }
 
 // printable is a name as a terminal may show it: control characters would act on it.

@@ -16,8 +16,7 @@ type show struct {
 }
 
 func newShow(out io.Writer) *show {
-	columns, _ := terminal(out)
-	return &show{out: out, columns: columns}
+	return &show{out: out, columns: columnsOf(out)}
 }
 
 func (s *show) line(format string, a ...any) { fmt.Fprintf(s.out, format+"\n", a...) }

@@ -60,7 +60,7 @@ func retryCommand() *cobra.Command {
 }
 
 // each asks for every id, prints the answers, and fails when one of them was a refusal.
-func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (client.Upload, error), print func(io.Writer, client.Upload)) error {
+func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (client.Upload, error), tell func(io.Writer, client.Upload)) error {
 	out, failed := cmd.OutOrStdout(), 0
 	for _, text := range ids {
 		id, err := upload.ParseID(strings.ToLower(text))
@@ -84,7 +84,7 @@ func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (cl
 		case asJSON:
 			err = printJSON(out, u)
 		case err == nil:
-			print(out, u)
+			tell(out, u)
 		default:
 			err = nil // it has been told
 		}
@@ -188,8 +188,7 @@ func listCommand() *cobra.Command {
 				}
 			}
 			if !asJSON {
-				columns, _ := terminal(cmd.OutOrStdout())
-				tabulate(cmd.OutOrStdout(), columns, found)
+				tabulate(cmd.OutOrStdout(), columnsOf(cmd.OutOrStdout()), found)
 			}
 			return nil
 		},

@@ -180,8 +180,8 @@ func TestIncompleteAccountsAreToldOnce(t *testing.T) {
 
 func TestDatabasesThatAreNotFit(t *testing.T) {
 	tests := map[string]struct {
-		break_ func(t *testing.T, env map[string]string)
-		want   []string
+		spoil func(t *testing.T, env map[string]string)
+		want  []string
 	}{
 		"nobody there": {func(t *testing.T, env map[string]string) {
 			env["DATABASE_URL"] = "postgres://me:" + canary + "@" + closedPort(t) + "/app"
@@ -218,7 +218,7 @@ func TestDatabasesThatAreNotFit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			own := maps.Clone(env)
 			own["DATABASE_URL"] = database(t)
-			tt.break_(t, own)
+			tt.spoil(t, own)
 			r := examine(t, own, false)
 			r.wants(t, tt.want...)
 			r.wants(t, " staging: ", " uploadcare: ", " access: ")
