@@ -34,6 +34,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	c, log := o.Config, o.Log
 	base, err := process.Open(ctx, c, c.Database.DirectURL, "slipway-worker", log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to stop before it had begun
+	}
 	if err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, Log: log}
+	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, AskedFor: push.VerifierDead, Log: log}
 
 	running, stop := context.WithCancel(ctx)
 	defer stop()
