@@ -1,6 +1,8 @@
 package uploadcare
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -15,6 +17,9 @@ type Config struct {
 	Autostore     bool  `json:"autostore"`      // what store mode auto means; off also refuses mode 1
 	MaxFileSize   int64 `json:"max_file_size"`  // bytes, the project's limit; 0 is none
 
+	SecureDelivery bool   `json:"secure_delivery"` // the CDN demands a token
+	DeliverySecret string `json:"delivery_secret"` // that tokens are signed with, in hex
+
 	Account      string `json:"account"`       // "", or why uploads are refused: blocked, limits, unpaid
 	ThrottleNext int    `json:"throttle_next"` // API requests that are still to be answered 429
 	RetryAfter   int    `json:"retry_after"`   // seconds, told with each of them; 0 is 1
@@ -28,6 +33,9 @@ type Config struct {
 func (c Config) check() error {
 	if c.Account != "" && accountErrors[c.Account] == nil {
 		return fmt.Errorf("account is not one of blocked, limits, unpaid: %q", c.Account)
+	}
+	if secret, err := hex.DecodeString(c.DeliverySecret); err != nil || c.SecureDelivery && len(secret) == 0 {
+		return errors.New("secure_delivery needs delivery_secret, which is hexadecimal")
 	}
 	if c.MaxFileSize < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 {
 		return fmt.Errorf("max_file_size, throttle_next and retry_after are not negative")
