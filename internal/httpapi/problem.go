@@ -53,6 +53,16 @@ var outcomes = map[upload.Code]outcome{
 	upload.NotReady:            {status: 404, title: "Not ready", retryAfter: 1},
 	upload.BytesGone:           {status: 410, title: "Bytes are gone"},
 
+	upload.DirectOff:        {status: 404, title: "Direct uploads are off"},
+	upload.ReservedOnly:     {status: 403, title: "Not reserved"},
+	upload.InvalidSignature: {status: 403, title: "Invalid signature"},
+	upload.NotSignedFor:     {status: 403, title: "Not signed for"},
+	upload.AssetNotFound:    {status: 404, title: "Asset not found"},
+	upload.PublicIDTaken:    {status: 409, title: "Public id is taken"},
+	upload.AlreadyClaimed:   {status: 409, title: "Already claimed"},
+	upload.AlreadyStored:    {status: 409, title: "Already stored"},
+	upload.AssetUnclaimed:   {status: 410, title: "Never saved"},
+
 	upload.NoRoom:       {status: 507, title: "No room", retryAfter: 60},
 	upload.Unavailable:  {status: 503, title: "Unavailable", retryAfter: 5},
 	upload.Draining:     {status: 503, title: "Restarting", retryAfter: 2},

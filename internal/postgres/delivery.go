@@ -297,7 +297,7 @@ func insertGuideRow(ctx context.Context, tx DB, u upload.Upload, a upload.Asset)
 			INSERT INTO public.cloudinary_files AS f (
 				public_id, media_url, resource_type, user_id, upload_timestamp, upload_id, file_name, content_type, size,
 				version, format, width, height, tags)
-			VALUES (@asset, @url, @resource_type, @user, now(), @upload, @file_name, @content_type, @size,
+			VALUES (@asset, @url, @resource_type, @user, now(), @upload, @file_name, nullif(@content_type, ''), nullif(@size::bigint, 0),
 				nullif(@version, 0), nullif(@format, ''), nullif(@width, 0), nullif(@height, 0), @tags)
 			ON CONFLICT (public_id) DO UPDATE
 			SET upload_id = excluded.upload_id, media_url = excluded.media_url, resource_type = excluded.resource_type,

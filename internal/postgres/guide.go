@@ -53,8 +53,8 @@ var guideTables = []guideTable{
 		key:     "public_id",
 		columns: []guideColumn{guideID, guideKey("public_id"), guideText("media_url"), guideText("resource_type"), guideText("user_id"), guideTime},
 		ours: []guideColumn{
-			{name: "upload_id", sqlType: "uuid"}, {name: "file_name", sqlType: "text"}, {name: "content_type", sqlType: "text"},
-			{name: "size", sqlType: "bigint"}, {name: "version", sqlType: "bigint", maybe: true}, {name: "format", sqlType: "text", maybe: true},
+			{name: "upload_id", sqlType: "uuid"}, {name: "file_name", sqlType: "text"}, {name: "content_type", sqlType: "text", maybe: true},
+			{name: "size", sqlType: "bigint", maybe: true}, {name: "version", sqlType: "bigint", maybe: true}, {name: "format", sqlType: "text", maybe: true},
 			{name: "width", sqlType: "integer", maybe: true}, {name: "height", sqlType: "integer", maybe: true}, {name: "tags", sqlType: "text[]"},
 		},
 	},

@@ -109,7 +109,7 @@ func Providers(c *config.Config) ([]provider.Provider, error) {
 		case "cloudinary":
 			p, err = cloudinary.New(cloudinary.Options{
 				CloudName: c.Cloudinary.CloudName, APIKey: c.Cloudinary.APIKey, APISecret: c.Cloudinary.APISecret.Reveal(),
-				UploadPrefix: c.Cloudinary.UploadPrefix, Authenticated: c.Links.Signed(),
+				UploadPrefix: c.Cloudinary.UploadPrefix, DeliveryBase: c.Cloudinary.DeliveryBase, Authenticated: c.Links.Signed(),
 			})
 		default:
 			err = fmt.Errorf("provider %q is not known", name)

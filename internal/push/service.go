@@ -45,12 +45,13 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	queues := map[string]river.QueueConfig{}
 	for _, p := range providers {
 		w.providers[p.Name()] = p
-		for _, q := range upload.Queues(p.Name()) {
+		for _, q := range append(upload.Queues(p.Name()), upload.VerifyQueue(p.Name())) {
 			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
 	}
 	kinds := river.NewWorkers()
 	river.AddWorker(kinds, w)
+	river.AddWorker(kinds, &verifier{worker: w})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:               names.Schema,
 		Workers:              kinds,
@@ -65,6 +66,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	if err != nil {
 		return nil, fmt.Errorf("river: %w", err)
 	}
+	w.queue = client
 	ctx, cancel := context.WithCancel(ctx)
 	svc := &Service{worker: w, client: client, log: log, cancel: cancel}
 	for _, p := range providers {

@@ -38,6 +38,7 @@ type worker struct {
 	Settings
 
 	pool      *pgxpool.Pool
+	queue     *postgres.Queue
 	staging   staging.Store
 	providers map[string]provider.Provider
 	leases    *leases

@@ -20,6 +20,7 @@ type Sweeper struct {
 	Staging    staging.Store
 	LeaseTTL   time.Duration // of the leases that it reaps
 	KeepFailed time.Duration
+	AskedFor   time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
 	ReapEvery  time.Duration // 0: 2 s
 	TidyEvery  time.Duration // 0: 30 s
 	Log        *slog.Logger
@@ -60,7 +61,7 @@ func (s *Sweeper) reap(ctx context.Context) {
 	}
 }
 
-// tidy gives jobs to uploads that have none, and lets the bytes of ended uploads go.
+// tidy gives jobs to uploads that have none, forgets old signatures, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -68,6 +69,14 @@ func (s *Sweeper) tidy(ctx context.Context) {
 		s.Log.Warn("look for uploads without a job", "error", err)
 	} else if n > 0 {
 		s.Log.Warn("uploads had no job that would run", "uploads", n)
+	}
+	if n, err := postgres.AdoptDirect(ctx, s.Pool, s.Queue, cmp.Or(s.AskedFor, time.Minute)); err != nil {
+		s.Log.Warn("look for questions that nobody asks", "error", err)
+	} else if n > 0 {
+		s.Log.Info("providers are asked about direct uploads", "uploads", n)
+	}
+	if err := postgres.PruneHandouts(ctx, s.Pool); err != nil {
+		s.Log.Warn("forget old signatures", "error", err)
 	}
 	for {
 		ids, err := postgres.ToUnstage(ctx, s.Pool, unstageBatch)

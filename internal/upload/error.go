@@ -34,6 +34,17 @@ const (
 	NotReady            Code = "not_ready"
 	BytesGone           Code = "bytes_gone"
 
+	// What is wrong with a direct upload, or with the claim to one.
+	DirectOff        Code = "direct_uploads_off"
+	ReservedOnly     Code = "reserved_only"
+	InvalidSignature Code = "invalid_signature"
+	NotSignedFor     Code = "not_signed_for"
+	AssetNotFound    Code = "asset_not_found"
+	PublicIDTaken    Code = "public_id_taken"
+	AlreadyClaimed   Code = "already_claimed"
+	AlreadyStored    Code = "already_stored"
+	AssetUnclaimed   Code = "asset_unclaimed"
+
 	// What passes, or what the operator mends.
 	NoRoom       Code = "no_room"
 	Unavailable  Code = "unavailable"

@@ -11,6 +11,7 @@ const (
 	ProgressMade   EventType = "progress" // bytes acknowledged
 	AttemptFailed  EventType = "attempt"  // an attempt ended with an error that will be tried again
 	WorkerReplaced EventType = "takeover" // another worker goes on where a dead one stopped
+	AssetDescribed EventType = "asset"    // more became known of a completed upload's asset
 )
 
 // Event is one entry in an upload's history. Seq grows in commit order for each user, without holes

@@ -1,0 +1,31 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"slipway/internal/upload"
+)
+
+// Found is what a provider says of an asset that somebody else has sent.
+type Found struct {
+	Asset    upload.Asset
+	FileName string // "" where the provider does not tell
+	Tags     []string
+	MadeAt   time.Time // by the provider's clock
+	Lasting  bool      // where assets need a commit: it has been made lasting already
+	Mark     upload.ID // the upload that the sender has named; "" for none
+}
+
+// Inspector describes assets that a client has sent by itself.
+type Inspector interface {
+	// Inspect asks for the asset with this id, of this resource type where the provider tells them
+	// apart. It returns nil when the provider has none, or will not have it any more in a moment.
+	Inspect(ctx context.Context, id string, rt upload.ResourceType) (*Found, error)
+}
+
+// Prover makes an asset of what the provider's signature proves of it, without asking.
+type Prover interface {
+	// Proven returns the asset with its address, and without whatever only the provider knows.
+	Proven(id string, rt upload.ResourceType, version int64) upload.Asset
+}
