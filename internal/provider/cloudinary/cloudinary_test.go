@@ -19,6 +19,7 @@ import (
 
 	"slipway/internal/provider"
 	"slipway/internal/provider/cloudinary"
+	"slipway/internal/provider/cloudinary/sign"
 	"slipway/internal/provider/providertest"
 	simulator "slipway/internal/providersim/cloudinary"
 	"slipway/internal/upload"
@@ -244,6 +245,59 @@ func TestAPushReplacesAndADeletePurges(t *testing.T) {
 	_, parts := begun(t, p, source(10), 1)
 	if err := p.Delete(within(t), *parts[0].Asset); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnAssetKeepsTheTypeThatItsSessionBeganWith(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before bool // whether it is authenticated
+		want   string
+	}{"public before": {false, "upload"}, "authenticated before": {true, "authenticated"}} {
+		t.Run(name, func(t *testing.T) {
+			sim, opt := cloud(t)
+			types := func() (list []string) {
+				for _, f := range sim.Inventory().Files {
+					list = append(list, f.Type)
+				}
+				return list
+			}
+			opt.Authenticated = tt.before
+			src := source(2*chunkSize + 1)
+			s, parts := begun(t, open(t, opt), src, 2)
+
+			opt.Authenticated = !tt.before
+			p := open(t, opt)
+			last, err := p.PushPart(within(t), s, src, 2, parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := types(); len(got) != 1 || got[0] != tt.want || sign.Type(last.Asset.URL) != tt.want {
+				t.Errorf("stored as %q at %s, want %s", got, last.Asset.URL, tt.want)
+			}
+			if strings.Contains(last.Asset.URL, "s--") {
+				t.Errorf("the asset's address opens it: %s", last.Asset.URL)
+			}
+			found, err := p.Lookup(within(t), s, src, append(parts, last))
+			if err != nil || found == nil || found.URL != last.Asset.URL {
+				t.Errorf("Lookup = %+v, %v, want %s", found, err, last.Asset.URL)
+			}
+			if err := p.Delete(within(t), *last.Asset); err != nil || len(types()) > 0 {
+				t.Errorf("Delete = %v, left is %q", err, types())
+			}
+		})
+	}
+}
+
+func TestAnAssetWithoutAnAddressIsDeletedOfEitherType(t *testing.T) {
+	for _, authenticated := range []bool{false, true} {
+		sim, opt := cloud(t)
+		opt.Authenticated = authenticated
+		p := open(t, opt)
+		_, parts := begun(t, p, source(10), 1)
+		a := upload.Asset{ID: parts[0].Asset.ID, ResourceType: upload.Video}
+		if err := p.Delete(within(t), a); err != nil || len(sim.Inventory().Files) > 0 {
+			t.Errorf("authenticated %t: Delete = %v, left is %+v", authenticated, err, sim.Inventory().Files)
+		}
 	}
 }
 

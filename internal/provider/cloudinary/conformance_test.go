@@ -11,6 +11,7 @@ import (
 
 	"slipway/internal/provider"
 	"slipway/internal/provider/cloudinary"
+	"slipway/internal/provider/cloudinary/sign"
 	"slipway/internal/provider/providertest"
 	simulator "slipway/internal/providersim/cloudinary"
 )
@@ -75,8 +76,14 @@ func callOf(r *http.Request) providertest.Call {
 }
 
 func TestConformance(t *testing.T) {
+	t.Run("in public", func(t *testing.T) { conforms(t, false) })
+	t.Run("by signed links", func(t *testing.T) { conforms(t, true) })
+}
+
+func conforms(t *testing.T, authenticated bool) {
 	providertest.Run(t, func(t *testing.T) providertest.Fixture {
 		sim, opt := cloud(t)
+		opt.Authenticated = authenticated
 		return providertest.Fixture{
 			New: func(net http.RoundTripper) provider.Provider {
 				opt.Transport = net
@@ -98,6 +105,8 @@ func TestConformance(t *testing.T) {
 				}
 				return list, nil
 			},
+			Links:    sign.Links{Key: sign.Key{Secret: apiSecret}},
+			Signed:   authenticated,
 			Refusals: refusals(),
 			Secrets:  []string{apiSecret, "a-secret-that-was-changed", apiKey, "signature=", "api_key="},
 		}

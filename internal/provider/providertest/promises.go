@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"slipway/internal/provider"
+	"slipway/internal/upload"
 )
 
 // patience is more than any call here takes.
@@ -29,7 +30,7 @@ func arrives(t *testing.T, fx Fixture) {
 		if a.Size != size {
 			t.Errorf("%d bytes: the asset says %d", size, a.Size)
 		}
-		if got := fetched(t, a.URL); got != sum(size) {
+		if got := fetched(t, fx, a); got != sum(size) {
 			t.Errorf("%d bytes: %s serves others than were pushed", size, a.URL)
 		}
 		if err := fx.New(w.sky).Delete(within(t, patience), a); err != nil {
@@ -58,7 +59,7 @@ func anyName(t *testing.T, fx Fixture) {
 				t.Errorf("%q, %d bytes: %v", name, f.Size, err)
 				continue
 			}
-			if got := fetched(t, a.URL); got != sum(f.Size) {
+			if got := fetched(t, fx, a); got != sum(f.Size) {
 				t.Errorf("%q, %d bytes: %s serves others than were pushed", name, f.Size, a.URL)
 			}
 		}
@@ -226,7 +227,27 @@ func sum(size int64) string {
 }
 
 // fetched is the MD5 of what the world gets at url.
-func fetched(t *testing.T, url string) string {
+// fetched is the MD5 of what the world gets of an asset; where that takes a signed link, the asset's own
+// address gives nothing.
+func fetched(t *testing.T, fx Fixture, a upload.Asset) string {
+	t.Helper()
+	to, err := fx.Links.Link(a, provider.Transform{}, time.Now())
+	if err != nil || to.Signed != fx.Signed {
+		t.Fatalf("the link to %s is %+v, %v", a.URL, to, err)
+	}
+	if fx.Signed {
+		if status, _ := get(t, a.URL); status != http.StatusUnauthorized && status != http.StatusForbidden {
+			t.Errorf("GET %s without a signature: %d", a.URL, status)
+		}
+	}
+	status, sum := get(t, to.URL)
+	if status != http.StatusOK {
+		t.Errorf("GET %s: %d", to.URL, status)
+	}
+	return sum
+}
+
+func get(t *testing.T, url string) (status int, sum string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, url, nil)
 	if err != nil {
@@ -241,10 +262,7 @@ func fetched(t *testing.T, url string) string {
 	if _, err := io.Copy(h, resp.Body); err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("GET %s: %s", url, resp.Status)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return resp.StatusCode, hex.EncodeToString(h.Sum(nil))
 }
 
 func (w *worker) lasting() []Stored {

@@ -52,6 +52,9 @@ type Fixture struct {
 	// Lasting lists the assets that the account keeps; those that die by themselves unless they
 	// are committed are not among them.
 	Lasting func() ([]Stored, error)
+	// Links make the addresses of the account's assets; with Signed those open nothing by themselves.
+	Links  provider.Linker
+	Signed bool
 	// Refusals are answers in the provider's own words. Throttled (with Retry-After: 7), Reject
 	// and Account are there at least once each.
 	Refusals []Refusal

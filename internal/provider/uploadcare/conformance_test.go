@@ -4,12 +4,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"slipway/internal/provider"
 	"slipway/internal/provider/providertest"
 	"slipway/internal/provider/uploadcare"
+	"slipway/internal/provider/uploadcare/sign"
 	simulator "slipway/internal/providersim/uploadcare"
 )
 
@@ -18,6 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	publicKey = "canary-public-key"
 	secretKey = "canary-secret-key"
+	cdnSecret = "63616e617279" // "canary" in hex
 
 	mib = 1 << 20
 )
@@ -25,9 +28,13 @@ const (
 // project is a project at a simulator of its own.
 func project(t *testing.T) (*simulator.Running, uploadcare.Options) {
 	t.Helper()
+	return projectWith(t, simulator.Config{SignedUploads: true})
+}
+
+func projectWith(t *testing.T, config simulator.Config) (*simulator.Running, uploadcare.Options) {
+	t.Helper()
 	sim, err := simulator.Start(simulator.Options{
-		Dir: t.TempDir(), PublicKey: publicKey, SecretKey: secretKey,
-		Config: simulator.Config{SignedUploads: true},
+		Dir: t.TempDir(), PublicKey: publicKey, SecretKey: secretKey, Config: config,
 	}, "127.0.0.1:0", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +82,16 @@ func callOf(r *http.Request) providertest.Call {
 }
 
 func TestConformance(t *testing.T) {
+	t.Run("in public", func(t *testing.T) { conforms(t, simulator.Config{SignedUploads: true}, "") })
+	t.Run("by signed links", func(t *testing.T) {
+		conforms(t, simulator.Config{SignedUploads: true, SecureDelivery: true, DeliverySecret: cdnSecret}, cdnSecret)
+	})
+}
+
+func conforms(t *testing.T, config simulator.Config, secret string) {
 	providertest.Run(t, func(t *testing.T) providertest.Fixture {
-		sim, opts := project(t)
+		sim, opts := projectWith(t, config)
+		opts.CDNSecret = secret
 		return providertest.Fixture{
 			New: func(net http.RoundTripper) provider.Provider {
 				opts := opts
@@ -97,8 +112,10 @@ func TestConformance(t *testing.T) {
 			}},
 			Sizes:    []int64{1, 10*mib - 1, 10 * mib, 10*mib + 1, 15 * mib, 15*mib + 1},
 			Lasting:  func() ([]providertest.Stored, error) { return stored(sim) },
+			Links:    sign.Links{Base: sim.URL, Secret: secret, TTL: time.Minute},
+			Signed:   secret != "",
 			Refusals: refusals(),
-			Secrets:  []string{"canary", "X-Amz", "signature="},
+			Secrets:  []string{"canary", "X-Amz", "signature=", cdnSecret, "token=", "hmac="},
 		}
 	})
 }
