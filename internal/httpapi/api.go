@@ -120,9 +120,12 @@ func (a *API) asUser(user, notFound string, ask func(context.Context, pgx.Tx) er
 	return databaseError(err, notFound)
 }
 
-// databaseError says what an error of the database means to the client.
+// databaseError says what an error of the database means to the client. What has a code already knows
+// more: a commit without an answer names the upload that may be there.
 func databaseError(err error, notFound string) error {
+	var coded *upload.Error
 	switch {
+	case errors.As(err, &coded):
 	case errors.Is(err, postgres.ErrNoUpload):
 		return &upload.Error{Code: upload.NotFound, Message: notFound}
 	case err != nil && (postgres.Unreachable(err) || errors.Is(err, context.DeadlineExceeded)):
