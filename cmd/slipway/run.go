@@ -48,6 +48,7 @@ func devCommand() *cobra.Command {
 	f.IntVar(&o.SimPort, "sim-port", 3001, "port of the simulated providers")
 	f.StringVar(&o.EnvFile, "env-file", "", "a .env file that names real accounts or a real database")
 	f.StringSliceVar(&o.Without, "without", nil, "leave out: api, worker")
+	f.BoolVar(&o.Signed, "signed", false, "open files only to signed links, as DELIVERY=signed does")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what happens")
 	return c
 }
@@ -132,6 +133,7 @@ func simCommand() *cobra.Command {
 	f.IntVar(&port, "port", 3001, "port to listen on")
 	f.StringVar(&o.Dir, "data", ".slipway/providers", "folder that keeps the files")
 	f.StringVar(&o.PublicURL, "public-url", "", "what delivery URLs begin with (default: the address)")
+	f.BoolVar(&o.Signed, "signed", os.Getenv("DELIVERY") == "signed", "refuse unsigned reads (default where DELIVERY=signed)")
 	f.StringVar(&o.PartsURL, "parts-url", "", "what part URLs begin with (default: the address under another name)")
 	return c
 }

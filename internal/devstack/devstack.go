@@ -32,6 +32,7 @@ type Options struct {
 	SimPort int      // of the simulators; 0 is any free one
 	EnvFile string   // real accounts and a real database, for those that it names; "" is none
 	Without []string // "api", "worker": leave them to processes of their own
+	Signed  bool     // files open only to signed links, whatever EnvFile says
 	Log     *slog.Logger
 	Out     io.Writer   // what a person reads
 	Ready   func(Stack) // called once everything answers; nil is fine
@@ -45,8 +46,10 @@ type Stack struct {
 	Env         map[string]string
 }
 
-// database is the name of the stack's own database.
-const database = "slipway"
+const (
+	database = "slipway" // the name of the stack's own
+	signed   = "signed"  // the DELIVERY of files that open only to signed links
+)
 
 // Run starts a stack and blocks until ctx ends or a piece of it fails.
 func Run(ctx context.Context, o Options) (err error) {
@@ -61,6 +64,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if given, err = config.ReadDotEnv(o.EnvFile); err != nil {
 			return err
 		}
+	}
+	if o.Signed {
+		given["DELIVERY"] = signed
 	}
 
 	// Take the API's port first: when it is taken, nothing else has been started yet.
@@ -111,7 +117,9 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	simulated := !namesAccount(given)
 	if simulated {
-		sims, err := StartSimulators(SimulatorOptions{Dir: filepath.Join(o.Dir, "providers"), Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(o.SimPort))})
+		sims, err := StartSimulators(SimulatorOptions{
+			Dir: filepath.Join(o.Dir, "providers"), Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(o.SimPort)), Signed: given["DELIVERY"] == signed,
+		})
 		if err != nil {
 			return config.PortTaken(err, "--sim-port", o.SimPort)
 		}
@@ -124,6 +132,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	cfg, err := config.Load(config.Options{Environ: pairs(env), Need: config.NeedDatabase | config.NeedAPI | config.NeedWorker})
 	if err != nil {
 		return err
+	}
+	if cfg.Links.Signed() {
+		said = append(said, "delivery    signed: a file opens only by the links that the API gives out")
 	}
 	if !simulated {
 		for _, p := range cfg.Delivery.Providers {

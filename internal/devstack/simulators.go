@@ -19,6 +19,7 @@ const (
 	simCloudName = "slipway-sim"
 	simAPIKey    = "123456789012345"
 	simAPISecret = "slipway-simulated-api-secret"
+	simCDNSecret = "736c69707761792d73696d756c61746564" // hex, as Uploadcare's are
 )
 
 // Simulators are both providers on one listener.
@@ -36,12 +37,16 @@ type SimulatorOptions struct {
 	Address   string // host:port to listen on
 	PublicURL string // what delivery URLs begin with; "": the address
 	PartsURL  string // what part URLs begin with; "": the address under another name
+	Signed    bool   // Uploadcare refuses whoever reads a file without a signature; Cloudinary does by the file
 }
 
 // StartSimulators opens both providers and answers until Close. Control routes are under
 // /_sim/uploadcare/ and /_sim/cloudinary/.
 func StartSimulators(o SimulatorOptions) (*Simulators, error) {
-	u, err := uploadcare.New(uploadcare.Options{Dir: filepath.Join(o.Dir, "uploadcare"), PublicKey: simPublicKey, SecretKey: simSecretKey})
+	u, err := uploadcare.New(uploadcare.Options{
+		Dir: filepath.Join(o.Dir, "uploadcare"), PublicKey: simPublicKey, SecretKey: simSecretKey,
+		Config: uploadcare.Config{SecureDelivery: o.Signed, DeliverySecret: simCDNSecret},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("uploadcare simulator: %w", err)
 	}
