@@ -2,7 +2,6 @@ package cloudinary
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -62,10 +61,10 @@ type staged struct{ *outgoing }
 
 func (s staged) Read(p []byte) (int, error) {
 	n, err := s.file.Read(p)
-	if errors.Is(err, io.EOF) && s.file.Sent() < s.length {
+	if err == io.EOF && s.file.Sent() < s.length {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF {
 		err = fmt.Errorf("read staged bytes: %w", err)
 		s.err = err
 	}

@@ -252,7 +252,7 @@ func (s *Sim) readMultipart(r *http.Request, f *form, boundary string, limit int
 	body := multipart.NewReader(newBuffered(r.Body), boundary)
 	for {
 		part, err := body.NextRawPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF {
 			return values, nil
 		}
 		if err != nil {

@@ -59,7 +59,7 @@ func (s *Sim) save(f *form, r io.Reader, name string, limit int64) error {
 	r = filled{&capped{r, limit}}
 	head := make([]byte, headSize)
 	n, err := r.Read(head)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF {
 		return err
 	}
 	f.file = &file{head: head[:n], name: name}
@@ -107,7 +107,7 @@ func stateMD5(h hash.Hash) ([]byte, error) { return h.(encoding.BinaryMarshaler)
 func (s *Sim) saveSource(ctx context.Context, f *form, r io.Reader, limit int64) error {
 	text := bufio.NewReader(r)
 	start, err := text.Peek(len("data:"))
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF {
 		return err
 	}
 	if string(start) == "data:" {

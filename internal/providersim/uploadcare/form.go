@@ -107,7 +107,7 @@ func (s *Sim) readMultipart(parts *multipart.Reader, f *form) error {
 	left := int64(maxText)
 	for n := 0; ; n++ {
 		part, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
