@@ -141,7 +141,7 @@ func (e *exam) roundTrip(ctx context.Context, p provider.Provider) {
 	asset, err := e.push(ctx, p, src)
 	if err != nil {
 		e.fail(p.Name(), "see what the account and its keys may do", "a byte could not be stored: %v", reason(err))
-	} else if err := e.readBack(ctx, asset.URL, content); err != nil {
+	} else if err = e.readBack(ctx, p.Name(), *asset, content); err != nil {
 		e.fail(p.Name(), "see the delivery settings of the account, and "+e.account(p.Name()).cdn, "what was stored cannot be fetched: %v", reason(err))
 	}
 	if asset == nil {
@@ -189,7 +189,23 @@ func (e *exam) push(ctx context.Context, p provider.Provider, src provider.Sourc
 // readBackWaits are how long a delivery network is given to know a new file.
 var readBackWaits = []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
-func (e *exam) readBack(ctx context.Context, url string, want []byte) (err error) {
+// readBack fetches an asset by the link that its owner would get, and where that is signed tries to without.
+func (e *exam) readBack(ctx context.Context, name string, asset upload.Asset, want []byte) error {
+	to, err := process.Links(e.Config)[name].Link(asset, provider.Transform{}, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := e.await(ctx, to.URL, want); err != nil || !to.Signed {
+		return err
+	}
+	if _, err := e.fetch(ctx, asset.URL); err == nil {
+		e.warn(name, "in Uploadcare's dashboard, Settings, Delivery, disable the public subdomain and ucarecdn.com",
+			"a file can be fetched without a signature from %s, although DELIVERY is signed", asset.URL)
+	}
+	return nil
+}
+
+func (e *exam) await(ctx context.Context, url string, want []byte) (err error) {
 	for _, wait := range readBackWaits {
 		select {
 		case <-ctx.Done():
