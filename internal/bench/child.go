@@ -89,16 +89,25 @@ func (p *child) failed(err error) error {
 
 // cpu measures what the process uses while f runs.
 func (p *child) cpu(f func() error) (took, cpu time.Duration, err error) {
-	before, err := cpuTime(p.cmd.Process.Pid)
+	took, cpu, err = cpuOf(p.cmd.Process.Pid, f)
+	if err != nil {
+		err = p.failed(err)
+	}
+	return took, cpu, err
+}
+
+// cpuOf measures what any process uses while f runs.
+func cpuOf(pid int, f func() error) (took, cpu time.Duration, err error) {
+	before, err := cpuTime(pid)
 	if err != nil {
 		return 0, 0, err
 	}
 	began := time.Now()
 	if err := f(); err != nil {
-		return 0, 0, p.failed(err)
+		return 0, 0, err
 	}
 	took = time.Since(began)
-	after, err := cpuTime(p.cmd.Process.Pid)
+	after, err := cpuTime(pid)
 	return took, after - before, err
 }
 

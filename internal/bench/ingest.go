@@ -22,7 +22,7 @@ func measureIngest(ctx context.Context, s *stack, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	who, err := token("user_1")
+	who, err := token(user(1))
 	if err != nil {
 		return err
 	}

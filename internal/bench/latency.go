@@ -34,18 +34,23 @@ func measureLatency(ctx context.Context, s *stack, o options, r *report) error {
 	if err != nil {
 		return err
 	}
+	who, err := token(user(1))
+	if err != nil {
+		return err
+	}
+	client := newClient(1)
 	content := make([]byte, smallSize)
 	for _, p := range providers {
-		send, err := newSmallSender(s.url+"/v1/uploads?provider="+p.Name(), "raw", content, 1)
-		if err != nil {
-			return err
-		}
 		var ours, calls []float64 // milliseconds
 		for range o.latency {
 			for i := range content {
 				content[i] = byte(rand.Uint32())
 			}
-			if err := send.one(ctx, 0); err != nil {
+			req, err := smallRequest(ctx, s.url+"/v1/uploads?provider="+p.Name(), who, "raw", content)
+			if err != nil {
+				return err
+			}
+			if err := accepted(client.Do(req)); err != nil {
 				return err
 			}
 			accepted := time.Now()

@@ -24,7 +24,7 @@ func measureMemory(ctx context.Context, s *stack, o options, r *report) error {
 		return err
 	}
 	defer w.close()
-	who, err := token("user_1")
+	who, err := token(user(1))
 	if err != nil {
 		return err
 	}

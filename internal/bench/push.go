@@ -29,7 +29,7 @@ func measurePush(ctx context.Context, s *stack, o options, r *report) error {
 		return err
 	}
 	defer w.close()
-	who, err := token("user_1")
+	who, err := token(user(1))
 	if err != nil {
 		return err
 	}

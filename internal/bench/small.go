@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,18 +44,24 @@ func measureSmall(ctx context.Context, s *stack, o options, r *report) error {
 		content[i] = byte(rand.Uint32())
 	}
 	bare := func() (sample, error) {
-		began := time.Now()
-		err := atOnce(ctx, o.clients, o.small, func(client int) error { return record(ctx, pool, queue, user(client)) })
-		return perFile(o.small, time.Since(began), 0), err
+		took, cpu, err := cpuOf(os.Getpid(), func() error {
+			return atOnce(ctx, o.clients, o.small, func(client int) error { return record(ctx, pool, queue, user(client)) })
+		})
+		return perFile(o.small, took, cpu), err
 	}
 	for _, kind := range []string{"raw", "multipart"} {
-		send, err := newSmallSender(s.url+"/v1/uploads", kind, content, o.clients)
+		clients, err := newRepeaters(ctx, s.address, kind, content, o.clients)
+		defer func() {
+			for _, c := range clients {
+				_ = c.conn.Close()
+			}
+		}()
 		if err != nil {
 			return err
 		}
 		ours, yardstick, err := byTurns(o.rounds, func() (sample, error) {
 			took, cpu, err := api.cpu(func() error {
-				return atOnce(ctx, o.clients, o.small, func(client int) error { return send.one(ctx, client) })
+				return atOnce(ctx, o.clients, o.small, func(client int) error { return clients[client].send() })
 			})
 			return perFile(o.small, took, cpu), err
 		}, bare)
@@ -62,7 +70,7 @@ func measureSmall(ctx context.Context, s *stack, o options, r *report) error {
 		}
 		what := fmt.Sprintf("64 KiB %s, %d clients", kind, o.clients)
 		r.addRatio(what, "files/s", ours.rate, yardstick.rate, 0.6)
-		r.add("", "CPU-ms/file of the API", ours.cpu, none)
+		r.addRatio("", "CPU-ms/file without Postgres", ours.cpu, yardstick.cpu, none)
 	}
 	r.note("64 KiB: the yardstick is the transaction alone (upload, event, job), by as many goroutines over as many connections as the API has.")
 	return noteSyncs(ctx, s, o, r, content)
@@ -102,44 +110,65 @@ func record(ctx context.Context, pool *pgxpool.Pool, queue *postgres.Queue, user
 	})
 }
 
-// smallSender sends one small file again and again.
-type smallSender struct {
-	client      *http.Client
-	url         string
-	contentType string
-	body        []byte
-	tokens      []string // by client
-}
-
-func newSmallSender(url, kind string, content []byte, clients int) (*smallSender, error) {
-	s := &smallSender{client: newClient(clients), url: url, body: content}
+// smallRequest is an upload of one small file.
+func smallRequest(ctx context.Context, url, token, kind string, content []byte) (*http.Request, error) {
+	contentType, body := "application/octet-stream", content
 	if kind == "multipart" {
 		around, err := newForm("small.bin")
 		if err != nil {
 			return nil, err
 		}
-		s.contentType, s.body = around.contentType, bytes.Join([][]byte{around.before, content, around.after}, nil)
+		contentType, body = around.contentType, bytes.Join([][]byte{around.before, content, around.after}, nil)
 	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	describe(req, token, "small.bin")
+	req.Header.Set("Content-Type", contentType)
+	return req, nil
+}
+
+// repeater sends one request again and again over one connection. It is lighter than an http.Client, for
+// it shares the machine's cores with what is measured.
+type repeater struct {
+	conn    net.Conn
+	answers *bufio.Reader
+	bytes   []byte
+}
+
+// newRepeaters returns one for each client's small file.
+func newRepeaters(ctx context.Context, address, kind string, content []byte, clients int) (all []*repeater, err error) {
 	for i := range clients {
 		t, err := token(user(i))
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		s.tokens = append(s.tokens, t)
+		req, err := smallRequest(ctx, "http://"+address+"/v1/uploads", t, kind, content)
+		if err != nil {
+			return all, err
+		}
+		var b bytes.Buffer
+		if err := req.Write(&b); err != nil {
+			return all, err
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, &repeater{conn: conn, answers: bufio.NewReader(conn), bytes: b.Bytes()})
 	}
-	return s, nil
+	return all, nil
 }
 
-func (s *smallSender) one(ctx context.Context, client int) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(s.body))
-	if err != nil {
+func (r *repeater) send() error {
+	if err := r.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
-	describe(req, s.tokens[client], "small.bin")
-	if s.contentType != "" {
-		req.Header.Set("Content-Type", s.contentType)
+	if _, err := r.conn.Write(r.bytes); err != nil {
+		return err
 	}
-	return accepted(s.client.Do(req))
+	return accepted(http.ReadResponse(r.answers, nil))
 }
 
 // noteSyncs says what durability costs a small file on this disk: what is left of its rate when file and

@@ -60,19 +60,21 @@ func (g *ground) close() { _ = os.RemoveAll(g.dir) }
 // stack is a database and simulators, and room for what a section starts on them.
 type stack struct {
 	*ground
-	dir   string
-	env   map[string]string
-	url   string // of the API
-	began []*child
+	dir     string
+	env     map[string]string
+	address string // of the API
+	url     string // of the API
+	began   []*child
 }
 
 // jwtSecret signs the tokens of this run's users.
 const jwtSecret = "a secret for the users of one benchmark run"
 
-// withStack lets f measure on a stack that is gone afterwards.
+// withStack lets f measure on a stack that is stopped afterwards. Its small files stay to the end of the run:
+// some file systems make new files slowly for minutes after many were removed.
 func (g *ground) withStack(ctx context.Context, name string, f func(*stack) error) (err error) {
 	s := &stack{ground: g, dir: filepath.Join(g.dir, name)}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
+	defer func() { err = errors.Join(err, forget(s.dir)) }()
 	defer func() {
 		for i := range s.began {
 			s.began[len(s.began)-1-i].stop()
@@ -95,7 +97,8 @@ func (g *ground) withStack(ctx context.Context, name string, f func(*stack) erro
 			return err
 		}
 	}
-	s.url = "http://127.0.0.1:" + s.env["PORT"]
+	s.address = "127.0.0.1:" + s.env["PORT"]
+	s.url = "http://" + s.address
 	return f(s)
 }
 
