@@ -24,7 +24,7 @@ var pages = map[string]*template.Template{"home": page("home"), "upload": page("
 
 func page(name string) *template.Template {
 	funcs := template.FuncMap{
-		"size":       func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }, //nolint:gosec // not negative
+		"size":       func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 		"ago":        humanize.Time,
 		"title":      title,
 		"pagePath":   pagePath,
@@ -41,7 +41,7 @@ var pageStyle, pagePolicy = func() (template.CSS, string) {
 		panic(err) // it is embedded
 	}
 	sum := sha256.Sum256(text)
-	return template.CSS(text), "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + //nolint:gosec // our own
+	return template.CSS(text), "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }()
 
@@ -160,6 +160,12 @@ func (a *API) uploadPage(c *fiber.Ctx) error {
 // says tells where an upload is.
 func says(u upload.Upload) string {
 	switch u.Status {
+	case upload.Reserved:
+		return "It is to be sent to " + title(u.Provider) + " from a browser."
+	case upload.Verifying:
+		return title(u.Provider) + " is being asked for it."
+	case upload.Expired:
+		return "Nobody has said in time that it was sent."
 	case upload.Queued:
 		return "It is safe here and waits for its turn."
 	case upload.Pushing:
@@ -180,12 +186,14 @@ func says(u upload.Upload) string {
 // advice tells what its owner can do about the error of an upload.
 func advice(u upload.Upload) string {
 	switch {
-	case u.Error == nil:
+	case u.Error == nil, u.Status == upload.Expired: // there the message says it
 		return ""
 	case u.Status != upload.Failed && u.Error.FixableBy == upload.ByOperator:
 		return "Whoever runs this service has to mend that; the upload then goes on by itself."
 	case u.Status != upload.Failed:
 		return "There is nothing to do; it is tried again by itself."
+	case u.Error.FixableBy == upload.ByYou && u.StagedAt == nil:
+		return "Send the file again, and save it here afterwards."
 	case u.Error.FixableBy == upload.ByYou:
 		return "Upload a file that " + title(u.Provider) + " takes, or choose another provider."
 	case u.Error.FixableBy == upload.ByOperator:

@@ -171,8 +171,7 @@ func walk(t *testing.T, s *site, path, list string) (ids []string) {
 		if pages > 100 {
 			t.Fatal("next leads in circles")
 		}
-		var page map[string]json.RawMessage
-		page = into[map[string]json.RawMessage](t, s.do(t, "GET", path, nil), 200)
+		page := into[map[string]json.RawMessage](t, s.do(t, "GET", path, nil), 200)
 		var items []struct{ ID string }
 		must(t, json.Unmarshal(page[list], &items))
 		for _, i := range items {

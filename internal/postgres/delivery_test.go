@@ -291,9 +291,9 @@ func TestProgressResetsBudgets(t *testing.T) {
 		}
 	}
 
-	s := b.begin(t, u)
+	b.begin(t, u)
 	lose(1)
-	s = b.begin(t, u)
+	s := b.begin(t, u)
 	spend()
 	ack(s, 0)
 	budgets(1, 0, 0)

@@ -127,7 +127,7 @@ func Hear(ctx context.Context, db DB, url string, n Names) (time.Duration, error
 	running := true
 	defer func() {
 		if stop(); running {
-			<-ended
+			<-ended //nolint:errcheck // it was asked to
 		}
 	}()
 	select {

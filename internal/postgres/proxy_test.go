@@ -32,7 +32,7 @@ type proxy struct {
 	down   bool // refuses everybody after the plan
 	conns  map[net.Conn]bool
 	held   chan struct{} // closed by release
-	silent chan struct{} // closed when noAnswer begins
+	silent chan struct{} // closed when noAnswer keeps an answer back
 	done   sync.WaitGroup
 }
 
@@ -82,7 +82,8 @@ func (p *proxy) accept() {
 // carry passes bytes on until either side or the plan ends the connection.
 func (p *proxy) carry(client, server net.Conn) {
 	var answers sync.WaitGroup
-	var deaf sync.Mutex // held while the client must not hear
+	var deaf sync.Mutex                // held while the client must not hear
+	answered := make(chan struct{}, 1) // the server has said something since the last look
 	defer answers.Wait()
 	defer server.Close()
 	defer client.Close()
@@ -90,6 +91,10 @@ func (p *proxy) carry(client, server net.Conn) {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buf)
+			select {
+			case answered <- struct{}{}:
+			default:
+			}
 			deaf.Lock()
 			_, errWrite := client.Write(buf[:n])
 			deaf.Unlock()
@@ -113,11 +118,9 @@ func (p *proxy) carry(client, server net.Conn) {
 		case beforeCommit:
 			return
 		case beforeAnswer:
-			deaf.Lock() // until the server has answered, and the client is gone
-			_, err := server.Write(buf[:n])
-			if err == nil {
-				client.Close()
-			}
+			deaf.Lock()
+			ask(server, buf[:n], answered)
+			client.Close()
 			deaf.Unlock()
 			answers.Wait()
 			return
@@ -127,16 +130,28 @@ func (p *proxy) carry(client, server net.Conn) {
 			_, _ = server.Write(buf[:n])
 			_, _ = io.Copy(io.Discard, server)
 			return
-		}
-		if how == noAnswer {
+		case noAnswer:
 			deaf.Lock()
 			defer deaf.Unlock()
 			defer client.Close()
+			ask(server, buf[:n], answered)
 			close(p.silent)
+			continue
 		}
 		if _, err := server.Write(buf[:n]); err != nil {
 			return
 		}
+	}
+}
+
+// ask returns when the server has answered a request.
+func ask(server io.Writer, request []byte, answered <-chan struct{}) {
+	select {
+	case <-answered: // what was asked before
+	default:
+	}
+	if _, err := server.Write(request); err == nil {
+		<-answered
 	}
 }
 

@@ -119,7 +119,7 @@ func TestAsUserLeavesNothingOnItsConnection(t *testing.T) {
 			before := one[int](t, b.Pool, `SELECT pg_backend_pid()`)
 			func() {
 				defer func() {
-					if r := recover(); r != nil && r != boom {
+					if r := recover(); r != nil && r != any(boom) {
 						panic(r)
 					}
 				}()

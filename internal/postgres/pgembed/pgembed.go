@@ -184,13 +184,14 @@ func attach(ctx context.Context, h home) (*Server, error) {
 func (s *Server) watch(ctx context.Context, conn *pgx.Conn) {
 	defer close(s.done)
 	for {
-		_, err := conn.WaitForNotification(ctx) // nobody notifies: it ends with the connection
+		_, _ = conn.WaitForNotification(ctx) // nobody notifies: it ends with the connection
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectLimit)
 		conn.Close(closing)
 		cancel()
 		if ctx.Err() != nil {
 			return
 		}
+		var err error
 		if conn, err = s.connect(ctx); err != nil {
 			if ctx.Err() == nil {
 				s.err = fmt.Errorf("postgres of another program in %s has gone: %w", s.home.dir, err)
@@ -212,7 +213,7 @@ func (s *Server) connect(ctx context.Context) (*pgx.Conn, error) {
 func EphemeralParent() string {
 	const memory, plenty = "/dev/shm", 1 << 30 // a server begins with 40 MiB, each database adds 7
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(memory, &fs); err != nil || uint64(fs.Bavail)*uint64(fs.Bsize) < plenty {
+	if err := syscall.Statfs(memory, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < plenty {
 		return os.TempDir()
 	}
 	probe, err := os.MkdirTemp(memory, "slipway-")

@@ -287,7 +287,10 @@ func TestProcessIDsThatBelongToOthers(t *testing.T) {
 		"another program's": func(t *testing.T, as *syscall.Credential) int {
 			cmd := command(as, "sleep", "60")
 			ok(t, cmd.Start())
-			t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+			t.Cleanup(func() {
+				ok(t, cmd.Process.Kill())
+				_ = cmd.Wait() // which says that it was killed
+			})
 			return cmd.Process.Pid
 		},
 		"another server's": func(t *testing.T, _ *syscall.Credential) int { return postmaster(t, other.Dir()) },

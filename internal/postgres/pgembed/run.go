@@ -109,7 +109,7 @@ func (s *Server) launch(ctx context.Context, bin binaries, ephemeral bool, held 
 	}
 	defer log.Close()
 
-	cmd := exec.Command(filepath.Join(bin.dir, "postgres"), "-D", s.home.data(), "-k", s.socket, "-p", strconv.Itoa(s.port))
+	cmd := exec.Command(filepath.Join(bin.dir, "postgres"), "-D", s.home.data(), "-k", s.socket, "-p", strconv.Itoa(s.port)) //nolint:noctx // it outlives its start
 	for _, setting := range settings(ephemeral) {
 		cmd.Args = append(cmd.Args, "-c", setting)
 	}
