@@ -32,6 +32,8 @@ type API struct {
 	Links    map[string]provider.Linker
 	Delivery string // "public" or "signed", for who looks after the service
 
+	Direct Direct // what browsers send straight to a provider
+
 	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
 	PublicFiles bool          // the content of a file is anybody's who knows its upload
 
@@ -59,6 +61,11 @@ func (s *Server) Mount(a *API) {
 	app.Get("/v1/uploads", a.authenticated, a.listUploads)
 	app.Get("/v1/uploads/:id", a.authenticated, a.getUpload)
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
+
+	app.Get("/generate-signature", a.authenticated, a.generateSignature)
+	app.Post("/generate-signature", a.authenticated, a.signForWidget)
+	app.Get("/v1/direct/uploadcare", a.authenticated, a.directUploadcare)
+	app.Post("/save-metadata", a.authenticated, a.saveMetadata)
 
 	app.Get("/v1/files", a.authenticated, a.listFiles)
 	app.Get("/v1/files/:id", a.authenticated, a.getFile)

@@ -55,7 +55,7 @@ type uploadLinks struct {
 func (a *API) viewUpload(u upload.Upload, base string) uploadView {
 	v := uploadView{
 		ID: u.ID, Status: u.Status, Provider: u.Provider, ResourceType: u.ResourceType, FileName: u.FileName, ContentType: u.ContentType,
-		Size: u.Size, Received: u.Received, Pushed: u.Pushed, Progress: progress(u), CRC32C: crc32c.Base64(u.CRC32C),
+		Size: u.Size, Received: u.Received, Pushed: u.Pushed, Progress: progress(u), CRC32C: checksum(u),
 		Attempt: u.Attempt, MaxAttempts: u.MaxAttempts, NextAttemptAt: utc(u.NextAttemptAt), Error: u.Error, Asset: u.Asset,
 		URL: base + contentPath(u.ID), Metadata: u.Metadata, Tags: u.Tags, Version: u.Version,
 		CreatedAt: *utc(&u.CreatedAt), StagedAt: utc(u.StagedAt), StartedAt: utc(u.StartedAt), CompletedAt: utc(u.CompletedAt),
@@ -89,6 +89,14 @@ func contentPath(id upload.ID) string { return filePath(string(id)) + "/content"
 
 // retryable tells whether the owner may send the upload on its way again.
 func retryable(u upload.Upload) bool { return u.Status == upload.Failed && u.Unstaged == nil }
+
+// checksum is of the bytes as they were received, "" for what never came through here.
+func checksum(u upload.Upload) string {
+	if u.StagedAt == nil {
+		return ""
+	}
+	return crc32c.Base64(u.CRC32C)
+}
 
 // progress has two decimals, and is 1 only when nothing is left to do.
 func progress(u upload.Upload) float64 {

@@ -26,6 +26,7 @@ type Inspector interface {
 
 // Prover makes an asset of what the provider's signature proves of it, without asking.
 type Prover interface {
-	// Proven returns the asset with its address, and without whatever only the provider knows.
-	Proven(id string, rt upload.ResourceType, version int64) upload.Asset
+	// Proven returns the asset with its address, and without whatever only the provider knows. It
+	// returns nil where the signature does not prove enough, and then the provider is to be asked.
+	Proven(id string, rt upload.ResourceType, version int64) *upload.Asset
 }

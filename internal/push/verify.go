@@ -92,7 +92,9 @@ func (q *inquiry) verify(ctx context.Context) error {
 		return errNoProvider
 	}
 	if prover, ok := p.(provider.Prover); ok && q.c.Version > 0 {
-		return q.takeProven(ctx, prover)
+		if a := prover.Proven(q.c.AssetID, q.u.ResourceType, q.c.Version); a != nil {
+			return q.takeProven(ctx, *a)
+		}
 	}
 	found, err := q.inspect(ctx, q.u.ResourceType)
 	if err != nil {
@@ -125,14 +127,14 @@ func (q *inquiry) notFound() error {
 
 // takeProven completes an upload on the provider's signature alone. What else there is to know of the
 // asset is asked for afterwards.
-func (q *inquiry) takeProven(ctx context.Context, p provider.Prover) error {
+func (q *inquiry) takeProven(ctx context.Context, a upload.Asset) error {
 	if err := q.entitled(ctx, provider.Found{MadeAt: time.Unix(q.c.Version, 0)}); err != nil {
 		return err
 	}
 	if q.u.FileName == upload.Untitled {
 		q.u.FileName = path.Base(q.c.AssetID)
 	}
-	return q.complete(ctx, p.Proven(q.c.AssetID, q.u.ResourceType, q.c.Version), true)
+	return q.complete(ctx, a, true)
 }
 
 // entitled tells whether the asset may become the claimant's: its name was reserved by them, or it names

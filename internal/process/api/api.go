@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 
 	"slipway/internal/auth"
@@ -63,6 +64,7 @@ func Run(ctx context.Context, o Options) error {
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 		},
+		Direct:      direct(c, base),
 		Pool:        base.Pool,
 		Hub:         hub,
 		Links:       process.Links(c),
@@ -83,4 +85,30 @@ func Run(ctx context.Context, o Options) error {
 		o.Ready()
 	}
 	return server.Serve(ctx, ln)
+}
+
+// direct is what browsers may send straight to the providers, by the settings.
+func direct(c *config.Config, base *process.Base) httpapi.Direct {
+	var d httpapi.Direct
+	if c.Delivery.DirectUploads == "off" {
+		return d
+	}
+	d.Claims = &ingest.Direct{
+		Pool: base.Pool, Queue: base.Queue, Installation: base.Installation.ID, Strict: c.Delivery.DirectUploads == "strict",
+		MaxAttempts: c.Delivery.MaxAttempts, VerifyWithin: c.Delivery.Deadline,
+	}
+	if slices.Contains(c.Delivery.Providers, "cloudinary") {
+		d.Cloudinary = &httpapi.CloudinaryAccount{
+			CloudName: c.Cloudinary.CloudName, APIKey: c.Cloudinary.APIKey, Secret: c.Cloudinary.APISecret.Reveal(), UploadPrefix: c.Cloudinary.UploadPrefix,
+		}
+		if c.Links.Signed() {
+			d.Cloudinary.Type = "authenticated"
+		}
+	}
+	if slices.Contains(c.Delivery.Providers, "uploadcare") {
+		d.Uploadcare = &httpapi.UploadcareAccount{
+			PublicKey: c.Uploadcare.PublicKey, SecretKey: c.Uploadcare.SecretKey.Reveal(), UploadBase: c.Uploadcare.UploadBase,
+		}
+	}
+	return d
 }

@@ -20,25 +20,34 @@ var (
 	_ provider.Prover    = (*Provider)(nil)
 )
 
-// Inspect implements provider.Inspector with one call of the Admin API. An Error with Throttled means that
-// this hour's are spent.
+// Inspect implements provider.Inspector with a call of the Admin API, and a second one where delivery is
+// signed: what was sent with the guide's own signature is public all the same. An Error with Throttled
+// means that this hour's calls are spent.
 func (p *Provider) Inspect(ctx context.Context, id string, rt upload.ResourceType) (*provider.Found, error) {
-	a, err := p.resource(ctx, target{PublicID: escaped(id), ResourceType: rt, Type: deliveryType})
+	if p.opt.Authenticated {
+		if found, err := p.inspect(ctx, target{PublicID: id, ResourceType: rt, Type: authenticated}); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return p.inspect(ctx, target{PublicID: id, ResourceType: rt, Type: deliveryType})
+}
+
+func (p *Provider) inspect(ctx context.Context, t target) (*provider.Found, error) {
+	a, err := p.resource(ctx, target{PublicID: escaped(t.PublicID), ResourceType: t.ResourceType, Type: t.Type})
 	switch {
 	case missing(err):
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case a.PublicID != id || a.SecureURL == "" || a.Bytes <= 0:
+	case a.PublicID != t.PublicID || a.SecureURL == "" || a.Bytes <= 0:
 		return nil, unreadable("lookup", errors.New("public_id, secure_url or bytes is missing"))
 	}
 	made, err := time.Parse(time.RFC3339, a.CreatedAt)
 	if err != nil {
 		return nil, unreadable("lookup", err)
 	}
-	t := target{PublicID: id, ResourceType: rt, Type: deliveryType}
 	return &provider.Found{
-		Asset:    *a.asset(t, provider.Source{ContentType: contentType(rt, a)}),
+		Asset:    *a.asset(t, provider.Source{ContentType: contentType(t.ResourceType, a)}),
 		FileName: namedAfter(a),
 		Tags:     a.Tags,
 		MadeAt:   made,
@@ -54,10 +63,14 @@ func escaped(id string) string {
 	return strings.Join(segments, "/")
 }
 
-// Proven implements provider.Prover. An address without an extension leads to the original's format.
-func (p *Provider) Proven(id string, rt upload.ResourceType, version int64) upload.Asset {
+// Proven implements provider.Prover: an address without an extension leads to the original's format. The
+// signature does not cover how the asset is delivered, so where that may differ it does not do.
+func (p *Provider) Proven(id string, rt upload.ResourceType, version int64) *upload.Asset {
+	if p.opt.Authenticated {
+		return nil
+	}
 	base := cmp.Or(p.opt.DeliveryBase, "https://res.cloudinary.com")
-	return upload.Asset{
+	return &upload.Asset{
 		ID: id, ResourceType: rt, Version: version,
 		URL: strings.Join([]string{
 			base, url.PathEscape(p.opt.CloudName), string(rt), deliveryType, "v" + strconv.FormatInt(version, 10), escaped(id),

@@ -1,0 +1,583 @@
+package ingest_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"slipway/internal/httpapi"
+	"slipway/internal/providersim"
+	"slipway/internal/upload"
+)
+
+func TestTheGuidesWayFromSignatureToSelect(t *testing.T) {
+	s := open(t, nil)
+	s.worker(t)
+	sig := s.signature(t, "user_123", "")
+	for _, name := range []string{"success", "signature", "timestamp", "api_key", "cloud_name", "upload_url"} {
+		if sig.body[name] == nil {
+			t.Errorf("the signature's answer has no %s: %v", name, sig.body)
+		}
+	}
+	content := picture(t)
+	sum := map[string]string{"api_key": sig.text("api_key"), "timestamp": sig.body["timestamp"].(json.Number).String(), "signature": sig.text("signature")}
+	image := sent(t, s.cloudURL+"/v1_1/"+cloud+"/image/upload", sum, "test-image.png", content)
+	video := sent(t, s.cloudURL+"/v1_1/"+cloud+"/video/upload", sum, "film.mp4", []byte("a film, as far as anybody looks"))
+
+	saved := ok(t, s.save(t, "user_123", three(image)), http.StatusOK)
+	if saved.body["success"] != true || saved.text("id") == "" || len(saved.body) != 2 {
+		t.Errorf("saved with %v", saved.body)
+	}
+	ok(t, s.save(t, "user_123", three(video)), http.StatusOK)
+
+	rows := s.guideRows(t, "user_123", "image")
+	if len(rows) != 1 || rows[0].PublicID != image.text("public_id") || rows[0].MediaURL != image.text("secure_url") || time.Since(rows[0].At).Abs() > time.Minute {
+		t.Errorf("the guide's SELECT finds %+v, want %v", rows, image.body)
+	}
+	u := s.upload(t, "user_123", saved.text("id"))
+	asset := u.body["asset"].(map[string]any)
+	for name, want := range map[string]any{"status": "completed", "file_name": image.text("public_id") + ".png", "content_type": "image/png", "crc32c": "", "progress": json.Number("1")} {
+		if u.body[name] != want {
+			t.Errorf("%s is %v, want %v", name, u.body[name], want)
+		}
+	}
+	for name, of := range map[string]string{"id": "public_id", "url": "secure_url", "size": "bytes", "width": "width", "height": "height", "format": "format", "version": "version", "etag": "etag"} {
+		if asset[name] != image.body[of] {
+			t.Errorf("the asset's %s is %v, Cloudinary says %v", name, asset[name], image.body[of])
+		}
+	}
+	file := ok(t, s.do(t, "user_123", "GET", "/v1/files/"+saved.text("id"), nil), http.StatusOK)
+	if file.body["width"] != json.Number("3") || file.text("content_type") != "image/png" {
+		t.Errorf("the file is %v", file.body)
+	}
+	if retry := s.do(t, "user_123", "POST", "/v1/uploads/"+saved.text("id")+"/retry", nil); retry.status != http.StatusConflict {
+		t.Errorf("a retry got %d %v", retry.status, retry.body)
+	}
+}
+
+// claims are what may be said of an asset, and what it comes to.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	type want struct {
+		status int
+		code   upload.Code
+		says   string
+	}
+	tests := map[string]struct {
+		say  func(t *testing.T, s *shore) reply
+		want want
+	}{
+		"somebody else who got a signature in time may claim what has no name of its own": {func(t *testing.T, s *shore) reply {
+			s.signature(t, "bob", "")
+			return s.save(t, "bob", three(s.sendAs(t, "ann")))
+		}, want{200, "", ""}},
+		"somebody who never got a signature may not": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "bob", three(s.sendAs(t, "ann")))
+		}, want{403, upload.NotSignedFor, "No signature was handed out to you"}},
+		"a signature of the other provider is none": {func(t *testing.T, s *shore) reply {
+			ok(t, s.do(t, "bob", "GET", "/v1/direct/uploadcare", nil), 200)
+			return s.save(t, "bob", three(s.sendAs(t, "ann")))
+		}, want{403, upload.NotSignedFor, ""}},
+		"an asset older than the caller's signatures is not theirs": {func(t *testing.T, s *shore) reply {
+			claim := three(s.sendAs(t, "ann"))
+			s.signature(t, "bob", "")
+			s.exec(t, `UPDATE slipway.direct_handouts SET minute = minute + interval '3 minutes' WHERE user_id = 'bob'`)
+			return s.save(t, "bob", claim)
+		}, want{403, upload.NotSignedFor, "not made within the hour"}},
+		"nor is one that was made when they were no good any more": {func(t *testing.T, s *shore) reply {
+			claim := three(s.sendAs(t, "ann"))
+			s.exec(t, `UPDATE slipway.direct_handouts SET minute = minute - interval '70 minutes'`)
+			return s.save(t, "ann", claim)
+		}, want{403, upload.NotSignedFor, "not made within the hour"}},
+		"a proof does not make an old asset the caller's": {func(t *testing.T, s *shore) reply {
+			claim := three(s.sendAs(t, "ann"), "version", "signature")
+			s.exec(t, `UPDATE slipway.direct_handouts SET minute = minute - interval '70 minutes'`)
+			return s.save(t, "ann", claim)
+		}, want{403, upload.NotSignedFor, ""}},
+		"an answer's signature proves the asset": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", three(s.sendAs(t, "ann"), "version", "signature"))
+		}, want{200, "", ""}},
+		"the whole answer may be sent": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", s.sendAs(t, "ann").body)
+		}, want{200, "", ""}},
+		"a version may be a text": {func(t *testing.T, s *shore) reply {
+			answer := s.sendAs(t, "ann")
+			return s.save(t, "ann", with(three(answer, "signature"), "version", answer.body["version"].(json.Number).String()))
+		}, want{200, "", ""}},
+		"a forged signature is refused": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", with(three(s.sendAs(t, "ann"), "version"), "signature", strings.Repeat("a", 40)))
+		}, want{403, upload.InvalidSignature, ""}},
+		"a signature for another version is refused": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", with(three(s.sendAs(t, "ann"), "signature"), "version", 1713999601))
+		}, want{403, upload.InvalidSignature, ""}},
+		"a signature without its version": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", three(s.sendAs(t, "ann"), "signature"))
+		}, want{422, upload.InvalidParameter, "version is not"}},
+		"an asset that is not there": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", with(three(s.sendAs(t, "ann")), "public_id", "nothing"))
+		}, want{404, upload.AssetNotFound, "no image with the public_id nothing"}},
+		"an asset of another type": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", with(three(s.sendAs(t, "ann")), "resource_type", "video"))
+		}, want{404, upload.AssetNotFound, "no video"}},
+		"an address that the client made up is not believed": {func(t *testing.T, s *shore) reply {
+			claim := with(three(s.sendAs(t, "ann")), "secure_url", "https://evil.example/x.png")
+			r := s.save(t, "ann", claim)
+			if rows := s.guideRows(t, "ann", "image"); len(rows) != 1 || strings.Contains(rows[0].MediaURL, "evil") {
+				t.Errorf("recorded is %+v", rows)
+			}
+			return r
+		}, want{200, "", ""}},
+		"what a row of the guide's own app has of another user": {func(t *testing.T, s *shore) reply {
+			claim := three(s.sendAs(t, "ann"))
+			s.exec(t, `INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id) VALUES ($1, 'https://old', 'image', 'eve')`, claim["public_id"])
+			return s.save(t, "ann", claim)
+		}, want{409, upload.PublicIDTaken, ""}},
+		"a row that the guide's own app has of the same user is completed": {func(t *testing.T, s *shore) reply {
+			claim := three(s.sendAs(t, "ann"))
+			s.exec(t, `INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id) VALUES ($1, 'https://old', 'image', 'ann')`, claim["public_id"])
+			r := s.save(t, "ann", claim)
+			if rows := s.guideRows(t, "ann", "image"); len(rows) != 1 || rows[0].MediaURL != claim["secure_url"] {
+				t.Errorf("recorded is %+v", rows)
+			}
+			return r
+		}, want{200, "", ""}},
+		"the second of two users is too late": {func(t *testing.T, s *shore) reply {
+			s.signature(t, "bob", "")
+			claim := three(s.sendAs(t, "ann"))
+			ok(t, s.save(t, "ann", claim), 200)
+			return s.save(t, "bob", claim)
+		}, want{409, upload.PublicIDTaken, ""}},
+		"nobody may name another installation's or another user's reservation": {func(t *testing.T, s *shore) reply {
+			reservation := s.signature(t, "ann", "?reserve=1")
+			answer := sendReserved(t, reservation, "a.png", picture(t))
+			s.signature(t, "bob", "")
+			return s.save(t, "bob", three(answer, "version", "signature"))
+		}, want{404, upload.NotFound, "No upload of yours"}},
+		"a reserved one that was never sent": {func(t *testing.T, s *shore) reply {
+			reservation := s.signature(t, "ann", "?reserve=1")
+			return s.save(t, "ann", map[string]any{"public_id": reservation.text("public_id"), "secure_url": "x", "resource_type": "image"})
+		}, want{404, upload.AssetNotFound, ""}},
+
+		"without public_id": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"secure_url":"x","resource_type":"image"}`)
+		}, want{422, upload.InvalidParameter, "public_id, secure_url, and resource_type are required"}},
+		"without anything":       {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `{}`) }, want{422, upload.InvalidParameter, "public_id and secure_url and resource_type is missing"}},
+		"without a body":         {func(t *testing.T, s *shore) reply { return s.save(t, "ann", nil) }, want{400, upload.InvalidRequest, ""}},
+		"with a list":            {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `[]`) }, want{400, upload.InvalidRequest, ""}},
+		"with a number as an id": {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `{"public_id":7}`) }, want{400, upload.InvalidRequest, ""}},
+		"with an id that is a path": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"../../usage","secure_url":"x","resource_type":"image"}`)
+		}, want{422, upload.InvalidParameter, "public_id"}},
+		"with an id that is a query": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"a?b","secure_url":"x","resource_type":"image"}`)
+		}, want{422, upload.InvalidParameter, "public_id"}},
+		"with an id that has a NUL": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"a\u0000","secure_url":"x","resource_type":"image"}`)
+		}, want{422, upload.InvalidParameter, "public_id"}},
+		"with an unknown type": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"a","secure_url":"x","resource_type":"music"}`)
+		}, want{422, upload.UnknownResourceType, ""}},
+		"with no type in particular": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"a","secure_url":"x","resource_type":"auto"}`)
+		}, want{422, upload.InvalidParameter, "image, video or raw"}},
+		"of an unknown provider": {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `{"provider":"s3"}`) }, want{422, upload.UnknownProvider, ""}},
+		"with a body that is too big": {func(t *testing.T, s *shore) reply {
+			return s.save(t, "ann", `{"public_id":"`+strings.Repeat("a", 300<<10)+`"}`)
+		}, want{413, upload.TooLarge, ""}},
+	}
+	s := open(t, nil)
+	s.worker(t)
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s.exec(t, `TRUNCATE slipway.direct_handouts, slipway.uploads, slipway.river_job, cloudinary_files CASCADE`)
+			r := tt.say(t, s)
+			says := r.text("error")
+			if r.status != tt.want.status || upload.Code(r.text("code")) != tt.want.code || !strings.Contains(says, tt.want.says) {
+				t.Errorf("got %d %v, want %d %s %q", r.status, r.body, tt.want.status, tt.want.code, tt.want.says)
+			}
+			if r.body["success"] != (r.status == http.StatusOK) {
+				t.Errorf("success is %v with %d", r.body["success"], r.status)
+			}
+		})
+	}
+}
+
+func TestAClaimTwiceIsOneUpload(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	claim := three(s.sendAs(t, "ann"))
+	var first, second reply
+	var both sync.WaitGroup
+	both.Go(func() { first = s.save(t, "ann", claim, "Prefer: respond-async") })
+	both.Go(func() { second = s.save(t, "ann", claim, "Prefer: respond-async") })
+	both.Wait()
+	if ok(t, first, 202).text("id") != ok(t, second, 202).text("id") {
+		t.Errorf("two uploads: %v and %v", first.body, second.body)
+	}
+	if got, want := first.text("statusUrl"), s.url+"/v1/uploads/"+first.text("id"); got != want || first.header.Get("Location") != want || first.header.Get("Retry-After") == "" {
+		t.Errorf("statusUrl %s and Location %s, want %s", got, first.header.Get("Location"), want)
+	}
+	s.worker(t) // the answer comes, though nobody worked when it was asked for
+	s.awaitStatus(t, "ann", first.text("id"), upload.Completed)
+	if again := ok(t, s.save(t, "ann", claim), 200); again.text("id") != first.text("id") {
+		t.Errorf("a third time made %v", again.body)
+	}
+	if rows := s.guideRows(t, "ann", "image"); len(rows) != 1 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
+
+func TestOfTwoUsersOneGetsTheAsset(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.signature(t, "bob", "")
+	claim := three(s.sendAs(t, "ann"))
+	ids := map[string]string{}
+	for _, user := range []string{"ann", "bob"} {
+		ids[user] = ok(t, s.save(t, user, claim, "Prefer: respond-async"), 202).text("id")
+	}
+	s.worker(t)
+	ended := func(u reply) bool { return u.text("status") == "completed" || u.text("status") == "failed" }
+	ann, bob := s.await(t, "ann", ids["ann"], "ended", ended), s.await(t, "bob", ids["bob"], "ended", ended)
+	if (ann.text("status") == "completed") == (bob.text("status") == "completed") {
+		t.Errorf("ann's is %s, bob's is %s", ann.text("status"), bob.text("status"))
+	}
+	if rows := len(s.guideRows(t, "ann", "image")) + len(s.guideRows(t, "bob", "image")); rows != 1 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+func TestAReservedUpload(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.worker(t)
+	tests := map[string]struct {
+		query, resourceType, extension string
+		content                        []byte
+	}{
+		"an image without a name":   {"?reserve=1", "image", "", picture(t)},
+		"a video by its name":       {"?reserve=1&file_name=père.MP4", "video", "", []byte("film")},
+		"a document by its name":    {"?reserve=1&file_name=notes.txt", "raw", ".txt", []byte("notes")},
+		"a type that was asked for": {"?reserve=1&file_name=clip.mp4&resource_type=raw", "raw", ".mp4", []byte("film")},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := s.signature(t, "ann", tt.query)
+			id := r.text("id")
+			if want := installation + "/" + id + tt.extension; r.text("public_id") != want {
+				t.Errorf("reserved is %s, want %s", r.text("public_id"), want)
+			}
+			if want := s.cloudURL + "/v1_1/" + cloud + "/" + tt.resourceType + "/upload"; r.text("upload_url") != want {
+				t.Errorf("to be sent to %s, want %s", r.text("upload_url"), want)
+			}
+			if u := s.upload(t, "ann", id); u.text("status") != "reserved" || u.body["expires_at"] == nil {
+				t.Errorf("it is %v", u.body)
+			}
+			first := sendReserved(t, r, "sent.bin", tt.content)
+			again := sendReserved(t, r, "sent.bin", append(tt.content, picture(t)...)) // somebody has the signature and tries to replace it
+			if first.body["etag"] != again.body["etag"] {
+				t.Error("the asset was replaced")
+			}
+			if saved := ok(t, s.save(t, "ann", three(first)), 200); saved.text("id") != id {
+				t.Errorf("saved as %v, want %s", saved.body, id)
+			}
+			if u := s.upload(t, "ann", id); u.text("status") != "completed" || u.body["size"] != first.body["bytes"] || u.body["expires_at"] != nil {
+				t.Errorf("it is %v", u.body)
+			}
+		})
+	}
+}
+
+func TestAReservationIsNotUsedUpByAClaimThatCameTooEarly(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.worker(t)
+	r := s.signature(t, "ann", "?reserve=1&file_name=a.png")
+	early := s.save(t, "ann", map[string]any{"public_id": r.text("public_id"), "secure_url": "x", "resource_type": "image"})
+	if early.status != http.StatusNotFound {
+		t.Errorf("got %d %v", early.status, early.body)
+	}
+	saved := ok(t, s.save(t, "ann", three(sendReserved(t, r, "a.png", picture(t)))), 200)
+	if u := s.upload(t, "ann", saved.text("id")); u.text("status") != "completed" || u.text("file_name") != "a.png" {
+		t.Errorf("it is %v", u.body)
+	}
+}
+
+func TestAProvenClaimNeedsNobody(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.fault(t, "cloudinary", providersim.Rule{Path: "/resources/", Action: providersim.Answer, Status: 420, Header: map[string]string{"Retry-After": "1"}, Body: `{"error":{"message":"Rate Limit Exceeded"}}`})
+	s.worker(t)
+	answer := s.sendAs(t, "ann")
+	saved := ok(t, s.save(t, "ann", three(answer, "version", "signature")), 200)
+	rows := s.guideRows(t, "ann", "image")
+	if len(rows) != 1 || rows[0].PublicID != answer.text("public_id") || rows[0].MediaURL+".png" != answer.text("secure_url") {
+		t.Fatalf("recorded is %+v, Cloudinary says %v", rows, answer.body)
+	}
+	req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), "GET", rows[0].MediaURL, nil))
+	resp := must[*http.Response](t)(http.DefaultClient.Do(req))
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", rows[0].MediaURL, resp.Status)
+	}
+	s.controls["cloudinary"].Faults.Clear()
+	u := s.await(t, "ann", saved.text("id"), "described", func(u reply) bool { return u.body["size"] == answer.body["bytes"] })
+	if asset := u.body["asset"].(map[string]any); asset["etag"] != answer.body["etag"] || asset["url"] != answer.body["secure_url"] {
+		t.Errorf("described as %v", asset)
+	}
+	if rows := s.guideRows(t, "ann", "image"); len(rows) != 1 || rows[0].MediaURL != answer.text("secure_url") {
+		t.Errorf("recorded is %+v", rows)
+	}
+}
+
+func TestAProvenClaimWithTheWrongTypeIsPutRight(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.worker(t)
+	answer := s.sendAs(t, "ann")
+	saved := ok(t, s.save(t, "ann", with(three(answer, "version", "signature"), "resource_type", "video")), 200)
+	u := s.await(t, "ann", saved.text("id"), "an image", func(u reply) bool { return u.text("resource_type") == "image" })
+	if url := u.body["asset"].(map[string]any)["url"]; url != answer.body["secure_url"] || len(s.guideRows(t, "ann", "image")) != 1 {
+		t.Errorf("it is at %v", url)
+	}
+}
+
+func TestBadWeatherDelaysAClaim(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		rule providersim.Rule
+		code upload.Code // what is shown meanwhile
+	}{
+		"the hour's questions are spent": {providersim.Rule{Path: "/resources/", Times: 2, Action: providersim.Answer, Status: 420, Header: map[string]string{"Retry-After": "1"}, Body: `{"error":{"message":"Rate Limit Exceeded. Limit of 500 api operations reached."}}`}, upload.ProviderThrottled},
+		"the provider is down":           {providersim.Rule{Path: "/resources/", Times: 30, Action: providersim.Answer, Status: 503, Body: "<html>"}, upload.ProviderUnavailable},
+		"the provider's answer is lost":  {providersim.Rule{Path: "/resources/", Times: 30, Action: providersim.ResetAfter}, upload.ProviderUnavailable},
+		"the account's keys are refused": {providersim.Rule{Path: "/(resources|ping)", Times: 8, Action: providersim.Answer, Status: 401, Body: `{"error":{"message":"api_secret mismatch"}}`}, upload.ProviderAccount},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, nil)
+			claim := three(s.sendAs(t, "ann"))
+			s.fault(t, "cloudinary", tt.rule)
+			saved := ok(t, s.save(t, "ann", claim, "Prefer: respond-async"), 202)
+			s.worker(t)
+			late := s.await(t, "ann", saved.text("id"), "delayed", func(u reply) bool { return u.body["error"] != nil || u.text("status") != "verifying" })
+			if e, _ := late.body["error"].(map[string]any); late.text("status") != "verifying" || e["code"] != string(tt.code) || late.body["next_attempt_at"] == nil {
+				t.Errorf("meanwhile it is %v", late.body)
+			}
+			done := s.awaitStatus(t, "ann", saved.text("id"), upload.Completed)
+			if done.body["error"] != nil {
+				t.Errorf("completed with %v", done.body["error"])
+			}
+		})
+	}
+}
+
+func TestAProofEndsAWaitForTheProvider(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.fault(t, "cloudinary", providersim.Rule{Path: "/resources/", Action: providersim.Answer, Status: 420, Header: map[string]string{"Retry-After": "3600"}, Body: `{"error":{"message":"Rate Limit Exceeded"}}`})
+	s.worker(t)
+	answer := s.sendAs(t, "ann")
+	saved := ok(t, s.save(t, "ann", three(answer), "Prefer: wait=1"), 202)
+	s.await(t, "ann", saved.text("id"), "delayed", func(u reply) bool { return u.body["error"] != nil })
+	if proven := ok(t, s.save(t, "ann", three(answer, "version", "signature")), 200); proven.text("id") != saved.text("id") {
+		t.Errorf("another upload: %v", proven.body)
+	}
+}
+
+func TestAClaimSurvivesItsWorker(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.fault(t, "cloudinary", providersim.Rule{Path: "/resources/", Action: providersim.Stall})
+	claim := three(s.sendAs(t, "ann"))
+	stop := s.worker(t)
+	saved := ok(t, s.save(t, "ann", claim, "Prefer: respond-async"), 202)
+	deadline := time.Now().Add(patience)
+	for s.asked() == 0 && time.Now().Before(deadline) {
+		<-time.After(5 * time.Millisecond)
+	}
+	stop()
+	s.controls["cloudinary"].Faults.Clear()
+	s.exec(t, `UPDATE slipway.river_job SET state = 'running', attempted_at = now() - interval '1 hour'`) // as a worker that was killed leaves it
+	s.worker(t)
+	s.awaitStatus(t, "ann", saved.text("id"), upload.Completed)
+}
+
+func TestReservationsRunOut(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	never, unsaved := s.signature(t, "ann", "?reserve=1"), s.signature(t, "ann", "?reserve=1&file_name=a.png")
+	uploadcare := ok(t, s.do(t, "ann", "GET", "/v1/direct/uploadcare?reserve=1", nil), 200)
+	open := s.signature(t, "ann", "?reserve=1")
+	answer := sendReserved(t, unsaved, "a.png", picture(t))
+	s.exec(t, `UPDATE slipway.uploads SET expires_at = now() - interval '1 minute' WHERE id <> $1`, open.text("id"))
+	s.worker(t)
+	for _, r := range []reply{never, uploadcare} {
+		if u := s.awaitStatus(t, "ann", r.text("id"), upload.Expired); u.body["error"] != nil || u.body["asset"] != nil {
+			t.Errorf("what was never sent is %v", u.body)
+		}
+	}
+	u := s.awaitStatus(t, "ann", unsaved.text("id"), upload.Expired)
+	e, _ := u.body["error"].(map[string]any)
+	if e["code"] != string(upload.AssetUnclaimed) || !strings.Contains(e["message"].(string), unsaved.text("public_id")) {
+		t.Errorf("what was never saved is %v", u.body)
+	}
+	if u := s.upload(t, "ann", open.text("id")); u.text("status") != "reserved" {
+		t.Errorf("one that has time left is %v", u.body)
+	}
+	if saved := ok(t, s.save(t, "ann", three(answer)), 200); s.upload(t, "ann", saved.text("id")).text("file_name") != "a.png" {
+		t.Error("its owner can still save it, with the name that was given")
+	}
+	var events int
+	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM slipway.upload_events WHERE upload_id = $1 AND status = 'expired' AND data ->> 'asset_id' = $2`,
+		unsaved.text("id"), unsaved.text("public_id")).Scan(&events); err != nil || events != 1 {
+		t.Errorf("%d events name the asset, %v", events, err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	t.Parallel()
+	strict := func(a *httpapi.API) { a.Direct.Claims.Strict = true }
+	off := func(a *httpapi.API) { a.Direct = httpapi.Direct{} }
+	uploadcareOnly := func(a *httpapi.API) { a.Direct.Cloudinary = nil }
+	widget := map[string]any{"paramsToSign": map[string]any{"timestamp": time.Now().Unix()}}
+	type call struct {
+		method, path string
+		body         any
+	}
+	bare, twin, save := call{"GET", "/generate-signature", nil}, call{"GET", "/v1/direct/uploadcare", nil}, call{"POST", "/save-metadata", `{"public_id":"a","secure_url":"x","resource_type":"image"}`}
+	tests := map[string]struct {
+		mode   func(*httpapi.API)
+		call   call
+		status int
+		code   upload.Code
+	}{
+		"off: no signature":                           {off, bare, 404, upload.DirectOff},
+		"off: none for the widget":                    {off, call{"POST", "/generate-signature", widget}, 404, upload.DirectOff},
+		"off: none for Uploadcare":                    {off, twin, 404, upload.DirectOff},
+		"off: no claim":                               {off, save, 404, upload.DirectOff},
+		"strict: none that reserves nothing":          {strict, bare, 403, upload.ReservedOnly},
+		"strict: none for the widget's random names":  {strict, call{"POST", "/generate-signature", widget}, 403, upload.ReservedOnly},
+		"strict: none for Uploadcare that is for all": {strict, twin, 403, upload.ReservedOnly},
+		"strict: no claim to what was not reserved":   {strict, save, 403, upload.ReservedOnly},
+		"strict: reserved":                            {strict, call{"GET", "/generate-signature?reserve=1", nil}, 200, ""},
+		"strict: reserved for Uploadcare":             {strict, call{"GET", "/v1/direct/uploadcare?reserve=1", nil}, 200, ""},
+		"a provider without an account":               {uploadcareOnly, bare, 422, upload.ProviderMissing},
+		"a claim to a provider without an account":    {uploadcareOnly, save, 422, upload.ProviderMissing},
+		"an answer that is neither yes nor no":        {nil, call{"GET", "/generate-signature?reserve=maybe", nil}, 422, upload.InvalidParameter},
+		"a type that there is not":                    {nil, call{"GET", "/generate-signature?resource_type=music", nil}, 422, upload.UnknownResourceType},
+		"a name that is a path":                       {nil, call{"GET", "/generate-signature?reserve=1&file_name=a/b.png", nil}, 422, upload.InvalidFileName},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, tt.mode)
+			r := s.do(t, "ann", tt.call.method, tt.call.path, tt.call.body)
+			if r.status != tt.status || upload.Code(r.text("code")) != tt.code {
+				t.Errorf("got %d %v, want %d %s", r.status, r.body, tt.status, tt.code)
+			}
+		})
+	}
+}
+
+func TestTooManyReservationsAndClaims(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(a *httpapi.API) { a.Direct.Claims.MaxReserved, a.Direct.Claims.MaxRefused = 2, 2 })
+	s.worker(t)
+	for range 2 {
+		s.signature(t, "ann", "?reserve=1")
+	}
+	if r := s.do(t, "ann", "GET", "/generate-signature?reserve=1", nil); r.status != 429 || r.header.Get("Retry-After") == "" {
+		t.Errorf("got %d %v", r.status, r.body)
+	}
+	s.signature(t, "bob", "?reserve=1")
+	for _, id := range []string{"a", "b"} {
+		if r := s.save(t, "bob", map[string]any{"public_id": id, "secure_url": "x", "resource_type": "image"}); r.status != 404 {
+			t.Errorf("got %d %v", r.status, r.body)
+		}
+	}
+	if r := s.save(t, "bob", map[string]any{"public_id": "c", "secure_url": "x", "resource_type": "image"}); r.status != 429 {
+		t.Errorf("got %d %v", r.status, r.body)
+	}
+	if asked := s.asked(); asked != 2 {
+		t.Errorf("Cloudinary was asked %d times", asked)
+	}
+}
+
+func TestTheUploadWidgetsSignature(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.worker(t)
+	now := time.Now().Unix()
+	mine, foreign := s.signature(t, "ann", "?reserve=1"), s.signature(t, "bob", "?reserve=1")
+	type params = map[string]any
+	tests := map[string]struct {
+		params  params
+		refused string // the parameter that is named; "" is signed
+	}{
+		"the time":                          {params{"timestamp": now}, ""},
+		"what the widget sends":             {params{"timestamp": now, "source": "uw"}, ""},
+		"a time that is a text":             {params{"timestamp": json.Number("0")}, "timestamp"},
+		"labels":                            {params{"timestamp": now, "tags": []string{"a", "b"}, "context": "caption=a|alt=b & c"}, ""},
+		"a folder":                          {params{"timestamp": now, "folder": "users/ann", "asset_folder": "users"}, ""},
+		"the file's name, made unique":      {params{"timestamp": now, "use_filename": true, "filename_override": "x"}, ""},
+		"a reserved name":                   {params{"timestamp": now, "public_id": mine.text("public_id")}, ""},
+		"a name that somebody reserved":     {params{"timestamp": now, "public_id": foreign.text("public_id")}, "public_id"},
+		"a name that nobody reserved":       {params{"timestamp": now, "public_id": "logo"}, "public_id"},
+		"a reserved name elsewhere":         {params{"timestamp": now, "public_id": mine.text("public_id"), "folder": "x"}, "folder"},
+		"the folder of the reserved":        {params{"timestamp": now, "folder": installation + "/x"}, "folder"},
+		"the file's name as it is":          {params{"timestamp": now, "use_filename": true, "unique_filename": false}, "unique_filename"},
+		"the replacement of another":        {params{"timestamp": now, "overwrite": true}, "overwrite"},
+		"another delivery":                  {params{"timestamp": now, "type": "private"}, "type"},
+		"a preset":                          {params{"timestamp": now, "upload_preset": "anything"}, "upload_preset"},
+		"a call to elsewhere":               {params{"timestamp": now, "notification_url": "https://evil.example"}, "notification_url"},
+		"work that costs":                   {params{"timestamp": now, "eager": "w_10000"}, "eager"},
+		"another transformation":            {params{"timestamp": now, "transformation": "w_1"}, "transformation"},
+		"the API's key":                     {params{"timestamp": now, "api_key": "x"}, "api_key"},
+		"no time":                           {params{"source": "uw"}, "timestamp"},
+		"a time that is over":               {params{"timestamp": now - 4000}, "timestamp"},
+		"a time that is yet to come":        {params{"timestamp": now + 4000}, "timestamp"},
+		"a time that is no time":            {params{"timestamp": "soon"}, "timestamp"},
+		"an object":                         {params{"timestamp": now, "tags": params{}}, "tags"},
+		"a text in two lines":               {params{"timestamp": now, "tags": "a\nb"}, "tags"},
+		"a text that is very long":          {params{"timestamp": now, "tags": strings.Repeat("a", 5000)}, "tags"},
+		"nothing that is to be signed":      {nil, "timestamp"},
+		"a value that poses as a parameter": {params{"timestamp": now, "tags": "a&overwrite=true"}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := s.do(t, "ann", "POST", "/generate-signature", params{"paramsToSign": tt.params})
+			if tt.refused != "" {
+				if r.status != 422 || !strings.Contains(r.text("detail"), "paramsToSign."+tt.refused) {
+					t.Errorf("got %d %v, want 422 naming %s", r.status, r.body, tt.refused)
+				}
+				return
+			}
+			if ok(t, r, 200); len(r.body) != 1 {
+				t.Errorf("got %v", r.body)
+			}
+			fields := map[string]string{"api_key": apiKey, "signature": r.text("signature")}
+			for name, v := range tt.params {
+				if list, isList := v.([]string); isList {
+					v = strings.Join(list, ",")
+				}
+				fields[name] = strings.Trim(string(must[[]byte](t)(json.Marshal(v))), `"`)
+			}
+			if text, isText := tt.params["tags"].(string); isText {
+				fields["tags"] = text
+			}
+			if text, isText := tt.params["context"].(string); isText {
+				fields["context"] = text
+			}
+			answer := sent(t, s.cloudURL+"/v1_1/"+cloud+"/image/upload", fields, "a.png", picture(t))
+			ok(t, s.save(t, "ann", answer.body), 200)
+		})
+	}
+	if r := s.do(t, "ann", "POST", "/generate-signature", "timestamp=1"); r.status != 400 {
+		t.Errorf("a body that is no JSON: %d %v", r.status, r.body)
+	}
+}
