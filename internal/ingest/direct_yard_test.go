@@ -125,7 +125,7 @@ func open(t *testing.T, change func(*httpapi.API)) *shore {
 			DefaultProvider: "uploadcare", MaxAttempts: 10, DeliverWithin: time.Hour,
 		},
 		Direct: httpapi.Direct{
-			Claims:     &ingest.Direct{Pool: s.pool, Queue: s.queue, Installation: installation, MaxAttempts: 10, VerifyWithin: time.Hour},
+			Claims:     &ingest.Direct{Pool: s.pool, Queue: s.queue, Installation: installation, MaxAttempts: 10, VerifyWithin: 24 * time.Hour},
 			Cloudinary: &httpapi.CloudinaryAccount{CloudName: cloud, APIKey: apiKey, Secret: apiSecret, UploadPrefix: s.cloudURL},
 			Uploadcare: &httpapi.UploadcareAccount{PublicKey: publicKey, SecretKey: secretKey, UploadBase: s.uploadcare.URL},
 		},
@@ -395,3 +395,8 @@ func picture(t *testing.T) []byte {
 	}
 	return b.Bytes()
 }
+
+type (
+	simFile   = simuploadcare.File
+	simConfig = simuploadcare.Config
+)
