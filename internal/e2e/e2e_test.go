@@ -67,7 +67,7 @@ func TestAFileGoesTheWholeWay(t *testing.T) {
 			})
 		}
 	}
-	staged, err := filepath.Glob(filepath.Join(s.dir, "staging", "*", "*-*"))
+	staged, err := filepath.Glob(filepath.Join(s.dir, "staging", "*-*"))
 	if err != nil || len(staged) != 0 {
 		t.Errorf("staging still holds %v, %v", staged, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sync/singleflight"
+
 	"slipway/internal/staging"
 	"slipway/internal/upload"
 )
@@ -32,9 +34,8 @@ type Options struct {
 	Reserve int64 // bytes of the file system that Free leaves out
 }
 
-// Store keeps an upload's bytes in the file <path>/<last two digits of its id>/<id>. The first digits
-// of a UUIDv7 are the time, the last are random: the files spread evenly over at most 256 shards.
-// Files and directories are for their owner's eyes only.
+// Store keeps an upload's bytes in the file <path>/<id>, all in one directory, so that files that come at
+// the same time share its syncs. Directory and files are for their owner's eyes only.
 type Store struct {
 	path     string
 	reserve  int64
@@ -42,10 +43,12 @@ type Store struct {
 	syncDir  func(path string) error
 	buffers  sync.Pool
 
-	mu     sync.Mutex
-	shards map[string]bool // those whose own entry is known to be durable
-	owner  owner
-	claim  fs.FileInfo // the owner file as it was claimed; nil before
+	entries singleflight.Group // those who wait for the next sync of the directory
+	syncing sync.Mutex         // held by the one that runs
+
+	mu    sync.Mutex
+	owner owner
+	claim fs.FileInfo // the owner file as it was claimed; nil before
 }
 
 var _ staging.Store = (*Store)(nil)
@@ -71,7 +74,6 @@ func New(path string, o Options) (*Store, error) {
 		openFile: openDisk,
 		syncDir:  syncDir,
 		buffers:  sync.Pool{New: func() any { return new([bufferSize]byte) }},
-		shards:   map[string]bool{},
 	}, nil
 }
 
@@ -88,7 +90,7 @@ func (s *Store) Append(ctx context.Context, id upload.ID, offset int64, r io.Rea
 	if n == 0 && err != nil {
 		return 0, 0, err
 	}
-	if serr := s.makeDurable(f, id, offset); serr != nil {
+	if serr := s.makeDurable(f, offset); serr != nil {
 		return 0, 0, noRoom(serr)
 	}
 	return n, sum, err
@@ -96,14 +98,14 @@ func (s *Store) Append(ctx context.Context, id upload.ID, offset int64, r io.Rea
 
 // openAt opens id's file for writing, cut to offset bytes.
 func (s *Store) openAt(id upload.ID, offset int64) (file, error) {
-	shard, path, err := s.locate(id)
+	path, err := s.locate(id)
 	if err != nil {
 		return nil, err
 	}
 	flag := os.O_WRONLY
 	if offset == 0 {
 		flag |= os.O_CREATE
-		if err := s.makeShard(shard); err != nil {
+		if err := s.reachable(); err != nil {
 			return nil, err
 		}
 	}
@@ -179,44 +181,28 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 
 // makeDurable is the end of each Append. An entry is as new as its bytes: while none are
 // acknowledged, a process that died may have made it and not lived to sync its directory.
-func (s *Store) makeDurable(f file, id upload.ID, offset int64) error {
-	if err := f.Datasync(); err != nil {
+func (s *Store) makeDurable(f file, offset int64) error {
+	if err := f.Datasync(); err != nil || offset > 0 {
 		return err
 	}
-	if offset > 0 {
-		return nil
-	}
-	shard, _, err := s.locate(id)
-	if err != nil {
-		return err
-	}
-	return s.syncDir(shard)
+	return s.syncEntries()
 }
 
-// makeShard makes the directory of a shard durable, once in each process: that it is there does not
-// say that the process that made it has lived to sync the directory above.
-func (s *Store) makeShard(shard string) error {
-	if err := s.reachable(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.shards[shard] {
-		return nil
-	}
-	if err := os.Mkdir(shard, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := s.syncDir(s.path); err != nil {
-		return err
-	}
-	s.shards[shard] = true
-	return nil
+// syncEntries makes the entries durable that were made before it was called. One sync is for all who
+// have come to wait while the one before it ran.
+func (s *Store) syncEntries() error {
+	_, err, _ := s.entries.Do("", func() (any, error) {
+		s.syncing.Lock()
+		defer s.syncing.Unlock()
+		s.entries.Forget("") // whose entry comes from here on waits for the next
+		return nil, s.syncDir(s.path)
+	})
+	return err
 }
 
 // Open implements [staging.Store]. The size is that of the moment of opening.
 func (s *Store) Open(_ context.Context, id upload.ID) (staging.Reader, error) {
-	_, path, err := s.locate(id)
+	path, err := s.locate(id)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +227,9 @@ type reader struct {
 
 func (r reader) Size() int64 { return r.size }
 
-// Remove implements [staging.Store]. Shards stay: there are few, and the next upload wants one.
+// Remove implements [staging.Store].
 func (s *Store) Remove(_ context.Context, id upload.ID) error {
-	_, path, err := s.locate(id)
+	path, err := s.locate(id)
 	if err != nil {
 		return err
 	}
@@ -253,14 +239,13 @@ func (s *Store) Remove(_ context.Context, id upload.ID) error {
 	return nil
 }
 
-// locate names id's shard and file. Only an id names a file: a path part never gets this far, and
-// if it does it ends here.
-func (s *Store) locate(id upload.ID) (shard, path string, err error) {
+// locate names id's file. Only an id names a file: a path part never gets this far, and if it does
+// it ends here.
+func (s *Store) locate(id upload.ID) (path string, err error) {
 	if _, err := upload.ParseID(string(id)); err != nil {
-		return "", "", fmt.Errorf("staging: %q: %w", string(id), err)
+		return "", fmt.Errorf("staging: %q: %w", string(id), err)
 	}
-	shard = filepath.Join(s.path, string(id[len(id)-2:]))
-	return shard, filepath.Join(shard, string(id)), nil
+	return filepath.Join(s.path, string(id)), nil
 }
 
 // missing tells a store without the bytes from a store that is not there.

@@ -9,11 +9,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"slipway/internal/staging"
 	"slipway/internal/staging/stagingtest"
@@ -33,7 +37,7 @@ func TestWhereBytesRest(t *testing.T) {
 	id := upload.ID("0193f1c2-5e4b-7a3c-9d2e-1f0a5b6c7d8e")
 	mustAppend(t, s, id, 0, "bytes")
 
-	file := filepath.Join(path, "8e", string(id))
+	file := filepath.Join(path, string(id))
 	info, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)
@@ -74,18 +78,16 @@ func TestBytesAreDurableBeforeTheyAreReported(t *testing.T) {
 	const id = upload.ID("0193f1c2-5e4b-7a3c-9d2e-1f0a5b6c7d8e")
 	tests := map[string]struct {
 		before string // bytes that are there
-		opened bool   // whether this process has used the shard
 		offset int64
 		body   io.Reader
 		want   string
 	}{
-		"a new shard, file and entry":                {body: strings.NewReader("x"), want: "sync dir ., write 0+1, datasync, sync dir 8e"},
-		"the shard above only once":                  {opened: true, body: strings.NewReader("x"), want: "write 0+1, datasync, sync dir 8e"},
-		"the entry is old where bytes are":           {before: "abc", opened: true, offset: 3, body: strings.NewReader("x"), want: "write 3+1, datasync"},
-		"an entry without acknowledged bytes is new": {before: "abc", opened: true, body: strings.NewReader("x"), want: "truncate 0, write 0+1, datasync, sync dir 8e"},
-		"a cut tail":                       {before: "abc", opened: true, offset: 1, body: strings.NewReader(""), want: "truncate 1, datasync"},
-		"a small body is one write":        {opened: true, body: iotest.OneByteReader(zeros(bufferSize - 1)), want: "write 0+262143, datasync, sync dir 8e"},
-		"what came before the body failed": {opened: true, body: io.MultiReader(zeros(bufferSize+1), iotest.ErrReader(errors.New("reset"))), want: "write 0+262144, write 262144+1, datasync, sync dir 8e"},
+		"a new file and entry":                       {body: strings.NewReader("x"), want: "write 0+1, datasync, sync dir ."},
+		"the entry is old where bytes are":           {before: "abc", offset: 3, body: strings.NewReader("x"), want: "write 3+1, datasync"},
+		"an entry without acknowledged bytes is new": {before: "abc", body: strings.NewReader("x"), want: "truncate 0, write 0+1, datasync, sync dir ."},
+		"a cut tail":                       {before: "abc", offset: 1, body: strings.NewReader(""), want: "truncate 1, datasync"},
+		"a small body is one write":        {body: iotest.OneByteReader(zeros(bufferSize - 1)), want: "write 0+262143, datasync, sync dir ."},
+		"what came before the body failed": {body: io.MultiReader(zeros(bufferSize+1), iotest.ErrReader(errors.New("reset"))), want: "write 0+262144, write 262144+1, datasync, sync dir ."},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -95,18 +97,70 @@ func TestBytesAreDurableBeforeTheyAreReported(t *testing.T) {
 			}
 			s := newStore(t, path)
 			log := spy(s, nil)
-			if tt.opened {
-				s.shards[filepath.Join(path, "8e")] = true
-				if err := os.MkdirAll(filepath.Join(path, "8e"), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
 			_, _, _ = s.Append(t.Context(), id, tt.offset, tt.body)
 			if got := strings.Join(*log, ", "); got != tt.want {
 				t.Errorf("the disk saw %q, want %q", got, tt.want)
 			}
 		})
 	}
+}
+
+func TestFilesThatComeTogetherShareTheSyncsOfTheDirectory(t *testing.T) {
+	const files = 20
+	s := newStore(t, t.TempDir())
+	first, goOn := make(chan struct{}), make(chan struct{})
+	var datasyncs, begun, ended atomic.Int64
+	s.openFile = func(path string, flag int) (file, error) {
+		d, err := openDisk(path, flag)
+		return counted{d, &datasyncs}, err
+	}
+	s.syncDir = func(path string) error {
+		if begun.Add(1) == 1 {
+			close(first)
+			<-goOn
+		}
+		err := syncDir(path)
+		ended.Add(1)
+		return err
+	}
+	var done sync.WaitGroup
+	stage := func() {
+		done.Go(func() {
+			if n, _, err := s.Append(t.Context(), upload.NewID(), 0, strings.NewReader("x")); n != 1 || err != nil {
+				t.Errorf("append = %d, %v", n, err)
+			}
+			if ended.Load() == 0 {
+				t.Error("a file was reported before its entry was durable")
+			}
+		})
+	}
+	stage()
+	<-first
+	for range files - 1 {
+		stage()
+	}
+	for deadline := time.Now().Add(10 * time.Second); datasyncs.Load() < files && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if n := begun.Load(); n != 1 {
+		t.Errorf("%d syncs ran at once, want one after the other", n)
+	}
+	close(goOn)
+	done.Wait()
+	if n := ended.Load(); n < 2 || n >= files {
+		t.Errorf("%d files took %d syncs of the directory, want fewer, and one more than the one that had begun", files, n)
+	}
+}
+
+// counted counts the syncs of files.
+type counted struct {
+	file
+	datasyncs *atomic.Int64
+}
+
+func (c counted) Datasync() error {
+	defer c.datasyncs.Add(1)
+	return c.file.Datasync()
 }
 
 func TestLargeFilesGoToTheDiskEarly(t *testing.T) {
