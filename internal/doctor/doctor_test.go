@@ -140,7 +140,7 @@ func TestAllIsWell(t *testing.T) {
 		"ok settings: all are understood, from the test",
 		"(direct) answers in", "a superuser",
 		"ok database: LISTEN works by DATABASE_URL: news arrive after",
-		"ok database: schema slipway has version 1",
+		"ok database: schema slipway has version", "which this program needs",
 		"ok database: this is installation slipway-",
 		"ok database: requests run as slipway_api",
 		"ok database: public.uploadcare_files and public.cloudinary_files fit",

@@ -340,7 +340,7 @@ func (q *inquiry) conclude(ctx context.Context, cause error) error {
 	case errors.Is(err, postgres.ErrNoUpload):
 		return nil
 	case err != nil:
-		return fmt.Errorf("write what the question came to (%v): %w", cause, err)
+		return fmt.Errorf("write what the question came to (%w): %w", cause, err)
 	case o.give:
 		q.log.Warn("the claim came to nothing", "code", o.err.Code, "error", cause)
 		return river.JobCancel(cause)
