@@ -242,7 +242,7 @@ func isCode(err error, want upload.Code) bool {
 
 func stagedPath(t *testing.T, root string, id upload.ID) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(root, "*", string(id)))
+	found, err := filepath.Glob(filepath.Join(root, string(id)))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("staged file of %s: %v, %v (%v)", id, found, err, staging.ErrMissing)
 	}
