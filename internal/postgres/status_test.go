@@ -58,6 +58,30 @@ var changes = map[string]struct {
 			return err
 		})
 	}},
+	"ClaimReserved": {[]upload.Status{upload.Reserved}, upload.Verifying, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.ClaimReserved(t.Context(), tx, u, claimOf(u), time.Hour)
+	})},
+	"ProveClaim": {[]upload.Status{upload.Verifying}, "", direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.ProveClaim(t.Context(), tx, u, claimOf(u))
+	})},
+	"OwnAsset": {[]upload.Status{upload.Verifying}, "", direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.OwnAsset(t.Context(), tx, u, assetOf(u).ID)
+	})},
+	"CompleteDirect": {[]upload.Status{upload.Verifying}, upload.Completed, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.CompleteDirect(t.Context(), tx, u, assetOf(u), 0)
+	})},
+	"DescribeDirect": {[]upload.Status{upload.Completed}, "", direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.DescribeDirect(t.Context(), tx, u, assetOf(u))
+	})},
+	"FailDirect": {[]upload.Status{upload.Verifying}, upload.Failed, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.FailDirect(t.Context(), tx, u, upload.Error{Code: upload.AssetNotFound})
+	})},
+	"DelayDirect": {[]upload.Status{upload.Verifying}, "", direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.DelayDirect(t.Context(), tx, u, upload.Error{Code: upload.ProviderThrottled}, time.Minute)
+	})},
+	"ExpireReserved": {[]upload.Status{upload.Reserved}, upload.Expired, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.ExpireReserved(t.Context(), tx, u, nil, upload.Error{})
+	})},
 	"Reap of what was being pushed": {[]upload.Status{upload.Pushing}, upload.Queued, reap},
 	"Reap of what waited":           {[]upload.Status{upload.Queued, upload.Retrying}, "", reap},
 	"Reap that gives up": {[]upload.Status{upload.Queued, upload.Retrying, upload.Pushing}, upload.Failed, func(t *testing.T, b bench, u upload.Upload) error {

@@ -24,6 +24,8 @@ var behind = map[string]string{
 	"slipway.upload_events":        "user_id",
 	"slipway.staging_reservations": "user_id",
 	"slipway.idempotency_keys":     "user_id",
+	"slipway.direct_handouts":      "user_id",
+	"slipway.direct_uploads":       "user_id",
 	"slipway.upload_status":        "user_id",
 	"slipway.river_job":            "metadata ->> 'user_id'",
 	"public.uploadcare_files":      "user_id",
@@ -36,6 +38,8 @@ func (b bench) populate(t *testing.T, user string) {
 	u := b.accepted(t, staged(user))
 	b.exec(t, `INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, $2, 1, now())`, u.ID, user)
 	b.exec(t, `INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ($1, 'k', '', $2)`, user, u.ID)
+	b.exec(t, `INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ($1, 'uploadcare', now())`, user)
+	b.exec(t, `INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) VALUES ($1, $2, 'uploadcare')`, u.ID, user)
 	b.exec(t, guideUploadcareInsert, "asset of "+user, "https://cdn.test/", user)
 	b.exec(t, guideCloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
 }
@@ -158,6 +162,11 @@ func TestAsUserMayNotWriteForOthers(t *testing.T) {
 		"a reservation of another": {`INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, 'victim', 1, now())`, []any{id}},
 		"a key of another":         {`INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ('victim', 'x', '', $1)`, []any{id}},
 		"a file":                   {guideUploadcareInsert, []any{"x", "x", "user_123"}},
+		"a signature for another":  {`INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ('victim', 'uploadcare', now())`, nil},
+		"an older signature":       {`UPDATE slipway.direct_handouts SET minute = minute - interval '1 hour'`, nil},
+		"a claim of another":       {`INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) SELECT id, 'victim', 'uploadcare' FROM slipway.uploads`, nil},
+		"an asset as one's own":    {`UPDATE slipway.direct_uploads SET owned = true`, nil},
+		"another's reservation":    {`UPDATE slipway.direct_uploads SET reservation = $1`, []any{id}},
 		"the ledger":               {`SELECT FROM slipway.push_sessions`, nil},
 		"the installation":         {`SELECT FROM slipway.installation`, nil},
 		"the API keys":             {`SELECT FROM slipway.api_keys`, nil},
