@@ -69,6 +69,7 @@ func (s *Server) Mount(a *API) {
 
 	app.Get("/v1/files", a.authenticated, a.listFiles)
 	app.Get("/v1/files/:id", a.authenticated, a.getFile)
+	app.Delete("/v1/files/:id", a.authenticated, a.deleteFile)
 	app.Get("/v1/files/:id/content", a.publicContent, a.authenticated, a.fileContent)
 }
 

@@ -223,6 +223,8 @@ func (a *API) toContent(c *fiber.Ctx, u upload.Upload, t provider.Transform) err
 	switch {
 	case u.Status == upload.Completed && u.Asset != nil:
 		return a.redirect(c, u.Provider, *u.Asset, t)
+	case u.Status == upload.Deleting, u.Status == upload.Deleted:
+		return &upload.Error{Code: upload.Gone, UploadID: u.ID, Message: "The file has been deleted."}
 	case u.Status.Final():
 		return &upload.Error{Code: upload.NotReady, UploadID: u.ID, Message: "The file has not reached its provider: the upload is " + string(u.Status) + "."}
 	}

@@ -52,6 +52,8 @@ var outcomes = map[upload.Code]outcome{
 	upload.NotFailed:           {status: 409, title: "Upload has not failed"},
 	upload.NotReady:            {status: 404, title: "Not ready", retryAfter: 1},
 	upload.BytesGone:           {status: 410, title: "Bytes are gone"},
+	upload.Gone:                {status: 410, title: "Deleted"},
+	upload.OtherInstallation:   {status: 409, title: "Another installation's"},
 
 	upload.DirectOff:        {status: 404, title: "Direct uploads are off"},
 	upload.ReservedOnly:     {status: 403, title: "Not reserved"},

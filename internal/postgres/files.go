@@ -55,8 +55,9 @@ const uploadcareFiles = `
 	       ` + uploadcareType + ` AS resource_type,
 	       file_name, content_type, size, NULL::bigint AS version, NULL::text AS format, NULL::integer AS width, NULL::integer AS height,
 	       NULL::text[] AS tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
-	FROM public.uploadcare_files
-	WHERE user_id = @user`
+	FROM public.uploadcare_files f
+	WHERE user_id = @user
+	  AND NOT EXISTS (SELECT FROM slipway.file_deletions d WHERE d.provider = 'uploadcare' AND d.guide_row = f.id)`
 
 // uploadcareType tells the kind of an asset from its content type, for Uploadcare has no kinds.
 const uploadcareType = `CASE WHEN content_type LIKE 'image/%' OR content_type = 'application/pdf' THEN 'image'
@@ -66,8 +67,9 @@ const uploadcareType = `CASE WHEN content_type LIKE 'image/%' OR content_type = 
 const cloudinaryFiles = `
 	SELECT 'cloudinary' AS provider, id::bigint AS row, upload_id, public_id AS asset_id, media_url AS url, resource_type,
 	       file_name, content_type, size, version, format, width, height, tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
-	FROM public.cloudinary_files
-	WHERE user_id = @user`
+	FROM public.cloudinary_files f
+	WHERE user_id = @user
+	  AND NOT EXISTS (SELECT FROM slipway.file_deletions d WHERE d.provider = 'cloudinary' AND d.guide_row = f.id)`
 
 const fileColumns = `provider, row, upload_id, asset_id, url, resource_type, file_name, content_type, size, version, format, width, height, tags, upload_timestamp`
 

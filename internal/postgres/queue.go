@@ -251,10 +251,11 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 	return n, nil
 }
 
-// Idle tells whether no upload waits for delivery, nor to be verified.
+// Idle tells whether no upload waits for delivery, nor to be verified, and no file to be deleted.
 func Idle(ctx context.Context, db DB) (idle bool, err error) {
 	err = db.QueryRow(ctx, `
-		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying', 'verifying'))`, args{}).Scan(&idle)
+		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying', 'verifying'))
+		   AND NOT EXISTS (SELECT FROM slipway.file_deletions)`, args{}).Scan(&idle)
 	if err != nil {
 		return false, fmt.Errorf("look for work: %w", err)
 	}

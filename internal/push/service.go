@@ -45,13 +45,14 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	queues := map[string]river.QueueConfig{}
 	for _, p := range providers {
 		w.providers[p.Name()] = p
-		for _, q := range append(upload.Queues(p.Name()), upload.VerifyQueue(p.Name())) {
+		for _, q := range append(upload.Queues(p.Name()), upload.VerifyQueue(p.Name()), upload.DeleteQueue(p.Name())) {
 			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
 	}
 	kinds := river.NewWorkers()
 	river.AddWorker(kinds, w)
 	river.AddWorker(kinds, &verifier{worker: w})
+	river.AddWorker(kinds, &deleter{worker: w})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:               names.Schema,
 		Workers:              kinds,

@@ -61,7 +61,7 @@ func (s *Sweeper) reap(ctx context.Context) {
 	}
 }
 
-// tidy gives jobs to uploads that have none, forgets old signatures, and lets the bytes of ended uploads go.
+// tidy gives jobs to uploads and deletions that have none, forgets old signatures, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -74,6 +74,11 @@ func (s *Sweeper) tidy(ctx context.Context) {
 		s.Log.Warn("look for questions that nobody asks", "error", err)
 	} else if n > 0 {
 		s.Log.Info("providers are asked about direct uploads", "uploads", n)
+	}
+	if n, err := postgres.AdoptDeletions(ctx, s.Pool, s.Queue, cmp.Or(s.AskedFor, time.Minute)); err != nil {
+		s.Log.Warn("look for deletions that nobody works on", "error", err)
+	} else if n > 0 {
+		s.Log.Warn("deletions had no job that would run", "files", n)
 	}
 	if err := postgres.PruneHandouts(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old signatures", "error", err)

@@ -33,6 +33,8 @@ const (
 	NotFailed           Code = "not_failed"
 	NotReady            Code = "not_ready"
 	BytesGone           Code = "bytes_gone"
+	Gone                Code = "gone"
+	OtherInstallation   Code = "other_installation"
 
 	// What is wrong with a direct upload, or with the claim to one.
 	DirectOff        Code = "direct_uploads_off"
