@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,7 +74,7 @@ func serveCommand() *cobra.Command {
 }
 
 func migrateCommand() *cobra.Command {
-	var copied, moved bool
+	var copied, moved, rls, dataAPI bool
 	c := &cobra.Command{
 		Use:     "migrate",
 		GroupID: "run",
@@ -98,14 +99,53 @@ func migrateCommand() *cobra.Command {
 					return err
 				}
 			}
+			if rls {
+				if err := secureGuideTables(cmd, o, c.Database.GuideSchema); err != nil {
+					return err
+				}
+			}
+			if dataAPI {
+				if err := openDataAPI(cmd, o); err != nil {
+					return err
+				}
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), "The database is ready.")
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&copied, "copy", false, "this database is a copy: give it an installation id of its own")
 	c.Flags().BoolVar(&moved, "moved", false, "this database has moved here, and the original is gone")
+	c.Flags().BoolVar(&rls, "rls-guide-tables", false, "turn on row-level security of guide tables that were there before, with our policies; their owner keeps its access")
+	c.Flags().BoolVar(&dataAPI, "data-api", false, "let users read their own files and uploads by Neon's Data API")
 	c.MarkFlagsMutuallyExclusive("copy", "moved")
 	return c
+}
+
+func secureGuideTables(cmd *cobra.Command, o postgres.Options, schema string) error {
+	bound, err := postgres.SecureGuideTables(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "Row-level security is on for %[1]s.uploadcare_files and %[1]s.cloudinary_files; their owner is not bound by it.\n", schema)
+	for _, role := range bound {
+		fmt.Fprintln(out, "Note: "+role)
+	}
+	return nil
+}
+
+func openDataAPI(cmd *cobra.Command, o postgres.Options) error {
+	roles, err := postgres.OpenDataAPI(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if len(roles) == 0 {
+		fmt.Fprintf(out, "Nothing was done for the Data API: there is no role %s. Enable it in Neon's console first.\n", strings.Join(postgres.DataAPIRoles, " or "))
+		return nil
+	}
+	fmt.Fprintf(out, "The Data API shows users their own files and uploads, as %s.\n", strings.Join(roles, " and "))
+	return nil
 }
 
 func simCommand() *cobra.Command {

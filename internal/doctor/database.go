@@ -218,13 +218,30 @@ func (e *exam) guideTables(ctx context.Context, pool *pgxpool.Pool, facts postgr
 		what, remedy, _ := strings.Cut(fault.Error(), "; mend it with: ")
 		e.fail(database, remedy, "%s", what)
 	}
+	hidden := e.hiddenTables(ctx, pool, facts, names)
 	switch {
-	case len(found) > 0:
+	case len(found) > 0 || hidden:
 	case facts.GuideReady:
 		e.ok(database, "%[1]s.uploadcare_files and %[1]s.cloudinary_files fit", names.Guide)
 	default:
 		e.ok(database, "nothing is in the way of the guides' tables in schema %s", names.Guide)
 	}
+}
+
+// hiddenTables tells whether a guide table's row-level security keeps its rows from Slipway's requests.
+func (e *exam) hiddenTables(ctx context.Context, pool *pgxpool.Pool, facts postgres.Facts, names postgres.Names) bool {
+	if facts.Schema == 0 {
+		return false // the migration adds the policies
+	}
+	hidden, err := postgres.HiddenGuideTables(ctx, pool, names)
+	if err != nil {
+		e.fail(database, "see to the rights of the role", "the guides' tables cannot be looked at: %v", reason(err))
+		return true
+	}
+	for _, table := range hidden {
+		e.fail(database, "run `slipway migrate --rls-guide-tables`", "row-level security is on for %s, and no policy lets requests see their users' rows", table)
+	}
+	return len(hidden) > 0
 }
 
 // round is a duration as short as it is worth knowing.
