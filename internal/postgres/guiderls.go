@@ -86,11 +86,18 @@ func OpenDataAPI(ctx context.Context, o Options) (roles []string, err error) {
 			return nil
 		}
 		me := n.Schema + `.user_id()`
-		var theirs bool
-		if err := tx.QueryRow(ctx, `SELECT to_regprocedure('auth.user_id()') IS NOT NULL`).Scan(&theirs); err != nil {
+		var theirs, usable bool
+		err = tx.QueryRow(ctx, `
+			SELECT count(*) > 0, coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), false)
+			FROM pg_proc p
+			JOIN pg_namespace n ON n.oid = p.pronamespace
+			WHERE n.nspname = 'auth' AND p.proname = 'user_id' AND p.pronargs = 0`).Scan(&theirs, &usable)
+		switch {
+		case err != nil:
 			return fmt.Errorf("look for auth.user_id(): %w", err)
-		}
-		if theirs {
+		case theirs && !usable:
+			return errors.New("the tables' owner may not use auth.user_id(); mend it as the owner of schema auth with: GRANT USAGE ON SCHEMA auth TO the tables' owner")
+		case theirs:
 			me = `auth.user_id()`
 		}
 		tables := []string{n.Schema + ".uploads"}
