@@ -149,6 +149,27 @@ func TestClaimsAtUploadcare(t *testing.T) {
 			ok(t, s.save(t, "ann", twin(fileID)), 200)
 			return s.save(t, "bob", twin(fileID))
 		}, 409, upload.AlreadyStored},
+		"what a row of the guide's own app has of another user, which is not stored then": {func(t *testing.T, s *shore) reply {
+			_, fields := s.signedFor(t, "ann", "")
+			fileID := s.put(t, fields)
+			s.exec(t, `INSERT INTO uploadcare_files (file_id, file_url, user_id) VALUES ($1, 'https://old', 'eve')`, fileID)
+			r := s.save(t, "ann", twin(fileID))
+			if files := must[[]simFile](t)(s.uploadcare.Inventory()); files[0].Stored {
+				t.Error("it was stored")
+			}
+			return r
+		}, 409, upload.AlreadyClaimed},
+		"what somebody else has claimed in vain": {func(t *testing.T, s *shore) reply {
+			_, fields := s.signedFor(t, "ann", "")
+			s.signedFor(t, "bob", "")
+			fileID := s.put(t, fields)
+			s.fault(t, "uploadcare", providersim.Rule{Method: "PUT", Path: "^/files/", Times: 1, Action: providersim.Answer, Status: 404,
+				Header: map[string]string{"Content-Type": "application/json"}, Body: `{"detail":"Not found."}`})
+			if r := s.save(t, "bob", twin(fileID)); r.status != 404 {
+				t.Errorf("bob got %d %v", r.status, r.body)
+			}
+			return s.save(t, "ann", twin(fileID))
+		}, 200, ""},
 		"without file_id":      {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `{"provider":"uploadcare"}`) }, 422, upload.InvalidParameter},
 		"with another file_id": {func(t *testing.T, s *shore) reply { return s.save(t, "ann", twin("../project")) }, 422, upload.InvalidParameter},
 		"with an id that is none": {func(t *testing.T, s *shore) reply {
@@ -161,7 +182,7 @@ func TestClaimsAtUploadcare(t *testing.T) {
 			s := open(t, nil)
 			s.worker(t)
 			r := tt.say(t, s)
-			if r.status != tt.status || upload.Code(r.text("code")) != tt.code || r.body["success"] != false {
+			if r.status != tt.status || upload.Code(r.text("code")) != tt.code || r.body["success"] != (tt.status == http.StatusOK) {
 				t.Errorf("got %d %v, want %d %s", r.status, r.body, tt.status, tt.code)
 			}
 		})
