@@ -57,5 +57,9 @@ race:
 	go test -race -timeout 20m ./...
 
 .PHONY: bench
-bench: ## measure, beside yardsticks in the same run
-	go test -run '^$$' -bench . -timeout 60m ./...
+bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only small"
+	go run ./internal/bench $(ARGS)
+
+.PHONY: guides
+guides: ## walk both guides from top to bottom, and print what held
+	go run ./internal/guides

@@ -389,7 +389,7 @@ func TestComposeSettings(t *testing.T) {
 		database   string
 	}{
 		"without an .env everything is simulated": {
-			nil, 1, "http://sim.localhost:3001", "postgres://slipway:slipway@postgres:5432/slipway",
+			nil, 1, "http://sim.localhost:3001", "postgres://app:slipway@postgres:5432/slipway",
 		},
 		"an .env of accounts names no simulator": {
 			[]string{

@@ -132,7 +132,7 @@ func TestGuideTableOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	super.User = url.User("slipway")
+	super.User = url.User("app")
 	b := benchAt(t, postgres.Options{URL: super.String()})
 	b.exec(t, guideUploadcareTable)
 

@@ -41,11 +41,16 @@ func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 		names = DefaultNames
 	}
 	var version int
-	if err := pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int / 10000`).Scan(&version); err != nil {
+	var role string
+	if err := pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int / 10000, current_user`).Scan(&version, &role); err != nil {
 		return fmt.Errorf("reach the database: %w", err)
 	}
 	if version < 15 {
 		return fmt.Errorf("the database is PostgreSQL %d; 15 or newer is needed", version)
+	}
+	if role == names.Schema { // "$user" comes first in the search path
+		return fmt.Errorf("the role %s is named like the schema, so that an app which logs in as it would find its unqualified tables there: "+
+			"use another role, or another schema by DATABASE_SCHEMA", role)
 	}
 	if err := checkGuideTables(ctx, pool, names); err != nil {
 		return err

@@ -325,3 +325,12 @@ func TestCheckSchema(t *testing.T) {
 		})
 	}
 }
+
+func TestARoleIsNotNamedLikeTheSchema(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.Empty(t) // its owner is app
+	err := postgres.Migrate(t.Context(), postgres.Options{URL: url, Names: postgres.Names{Schema: "app", Guide: "public"}}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_SCHEMA") {
+		t.Errorf("migrated with %v, want a refusal that says what to do", err)
+	}
+}

@@ -22,8 +22,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// user owns the cluster and everything in it.
-const user = "slipway"
+// user owns the cluster and everything in it. It is no name of a schema: what a role names without a schema is
+// looked for in the schema of its own name first, and made there.
+const user = "app"
 
 const (
 	startLimit   = 5 * time.Minute // a first start may have to download the binaries

@@ -138,8 +138,8 @@ func TestSettings(t *testing.T) {
 func TestPort(t *testing.T) {
 	t.Parallel()
 	s := start(t, pgembed.Options{Dir: folder(t), Ephemeral: true})
-	if got := query(t, connect(t, s.TCPURL("postgres")), "SELECT current_user"); got != "slipway" {
-		t.Errorf("user = %s, want slipway", got)
+	if got := query(t, connect(t, s.TCPURL("postgres")), "SELECT current_user"); got != "app" {
+		t.Errorf("user = %s, want app", got)
 	}
 	if psql, err := exec.LookPath("psql"); err == nil { // builds of the server alone come without it
 		out, err := exec.Command(psql, s.TCPURL("postgres"), "-Atc", "SELECT 40 + 2").CombinedOutput()
