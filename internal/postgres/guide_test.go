@@ -138,7 +138,7 @@ func TestGuideTableOfAnother(t *testing.T) {
 
 	o := postgres.Options{URL: address}
 	err = postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler))
-	if !strings.Contains(errorText(err), "belongs to slipway") {
+	if !strings.Contains(errorText(err), "belongs to app") {
 		t.Fatalf("Migrate = %v, want a refusal", err)
 	}
 	if one[bool](t, b.Pool, `SELECT to_regnamespace('slipway') IS NOT NULL`) {
