@@ -206,6 +206,9 @@ func TestDatabasesThatAreNotFit(t *testing.T) {
 		"a guide table that does not fit": {func(t *testing.T, env map[string]string) {
 			execute(t, env["DATABASE_URL"], `ALTER TABLE public.uploadcare_files DROP COLUMN file_url, ADD COLUMN more text NOT NULL`)
 		}, []string{"column file_url is missing → ALTER TABLE public.uploadcare_files ADD COLUMN file_url text", "more is NOT NULL and has no default, so no row could be written → ALTER TABLE"}},
+		"a guide table whose rows no request sees": {func(t *testing.T, env map[string]string) {
+			execute(t, env["DATABASE_URL"], `DROP POLICY slipway_own ON public.cloudinary_files`)
+		}, []string{"fail database: row-level security is on for public.cloudinary_files, and no policy lets requests see their users' rows → run `slipway migrate --rls-guide-tables`"}},
 		"policies that are off": {func(t *testing.T, env map[string]string) {
 			execute(t, env["DATABASE_URL"], `ALTER TABLE slipway.uploads DISABLE ROW LEVEL SECURITY`)
 		}, []string{"fail database: users are not kept apart: role slipway_api ", " → ALTER TABLE slipway.uploads ENABLE ROW LEVEL SECURITY"}},
