@@ -108,8 +108,8 @@ func (p *place) await(t *testing.T, id upload.ID, what string, ok func(upload.Up
 func TestAnUploadWhoseWorkerDiedGetsAnotherJob(t *testing.T) {
 	p := newPlace(t, 200*time.Millisecond)
 	u := p.accept(t)
-	p.exec(t, `UPDATE slipway.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '1 hour' WHERE id = $1`, u.JobID)
 	p.exec(t, `UPDATE slipway.uploads SET status = 'pushing', attempt = 1, lease_epoch = 7, lease_until = now() - interval '1 second' WHERE id = $1`, u.ID)
+	p.exec(t, `UPDATE slipway.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '1 hour' WHERE id = $1`, u.JobID)
 	after := p.await(t, u.ID, "handed over", func(now upload.Upload) bool { return now.JobID != u.JobID })
 	if after.Status != upload.Queued || after.Epoch <= 7 {
 		t.Errorf("handed over as %s with epoch %d, want queued and a newer epoch than 7", after.Status, after.Epoch)
