@@ -30,6 +30,8 @@ type Deletion struct {
 	// Spared says that the provider is to keep the asset: it has become another row's since, or the
 	// database has been copied since, and it is the original's.
 	Spared bool
+	// Unsure says that the asset's resource type is only what its owner has said: it is yet to be described.
+	Unsure bool
 }
 
 // DeleteUpload begins to delete a user's completed upload: its row says so, and a job will remove the asset.
@@ -39,7 +41,7 @@ func DeleteUpload(ctx context.Context, tx pgx.Tx, q *Queue, user string, id uplo
 	u, err := oneUpload(tx.Query(ctx, `
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
-		WHERE u.id = @id AND u.user_id = @user AND u.status IN ('completed', 'deleting', 'deleted')
+		WHERE u.id = @id AND u.user_id = @user AND (u.status IN ('deleting', 'deleted') OR u.status = 'completed' AND u.asset IS NOT NULL)
 		FOR UPDATE`, args{"id": id, "user": user}))
 	if err != nil || u.Status != upload.Completed {
 		return u, err
@@ -165,8 +167,9 @@ func ReadDeletion(ctx context.Context, db DB, id upload.ID, job int64) (Deletion
 	err = db.QueryRow(ctx, `
 		SELECT slipway.is_originals(@provider, @asset_id, @stored_at) OR EXISTS (
 			SELECT FROM `+guideTableOf(d.Provider)+`
-			WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND NOT `+deletedRow+`)`,
-		d.rowArgs(args{"provider": d.Provider, "stored_at": d.StoredAt})).Scan(&d.Spared)
+			WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND NOT `+deletedRow+`),
+		       EXISTS (SELECT FROM slipway.direct_uploads WHERE upload_id = @upload AND details_due)`,
+		d.rowArgs(args{"provider": d.Provider, "stored_at": d.StoredAt})).Scan(&d.Spared, &d.Unsure)
 	if err != nil {
 		return d, fmt.Errorf("look whose the asset is: %w", err)
 	}

@@ -251,11 +251,12 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 	return n, nil
 }
 
-// Idle tells whether no upload waits for delivery, nor to be verified, and no file to be deleted.
+// Idle tells whether no upload waits for delivery, nor to be verified, and no file to be deleted. A file
+// that its provider has refused to delete often enough keeps nobody waiting.
 func Idle(ctx context.Context, db DB) (idle bool, err error) {
 	err = db.QueryRow(ctx, `
 		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying', 'verifying'))
-		   AND NOT EXISTS (SELECT FROM slipway.file_deletions)`, args{}).Scan(&idle)
+		   AND NOT EXISTS (SELECT FROM slipway.file_deletions WHERE attempt < 10)`, args{}).Scan(&idle)
 	if err != nil {
 		return false, fmt.Errorf("look for work: %w", err)
 	}

@@ -23,7 +23,7 @@ type deleter struct {
 	*worker
 }
 
-// Timeout bounds a turn, in which the provider is asked once, and about its account where that was paused.
+// Timeout bounds a turn, in which the provider is asked what to remove, and to remove it.
 func (d *deleter) Timeout(*river.Job[upload.DeleteArgs]) time.Duration { return verifyTimeout }
 
 // NextRetry is for turns whose outcome could not be written.
@@ -74,12 +74,34 @@ func (d *deleter) erase(ctx context.Context, x postgres.Deletion) error {
 	}
 	call, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	err := p.Delete(call, x.Asset)
+	asset := x.Asset
+	var err error
+	if inspector, ok := p.(provider.Inspector); ok && x.Unsure {
+		asset, err = typed(call, inspector, asset)
+	}
+	if err == nil {
+		err = p.Delete(call, asset)
+	}
 	var pe *provider.Error
 	if err != nil && !errors.As(err, &pe) && errors.Is(call.Err(), context.DeadlineExceeded) {
 		return &provider.Error{Provider: x.Provider, Op: "delete", Verdict: provider.Transient, Message: "There was no answer in time.", Cause: err}
 	}
 	return err
+}
+
+// typed is the asset with the resource type that the provider has it under: under another it would be
+// "not found", and stay. The version tells it from assets of the same name.
+func typed(ctx context.Context, p provider.Inspector, a upload.Asset) (upload.Asset, error) {
+	for _, rt := range otherTypes(a.ResourceType) {
+		found, err := p.Inspect(ctx, a.ID, rt)
+		if err != nil {
+			return a, err
+		}
+		if found != nil && found.Asset.Version == a.Version {
+			return found.Asset, nil
+		}
+	}
+	return a, nil
 }
 
 // letGo removes the bytes that staging may still have of the file.

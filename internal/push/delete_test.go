@@ -148,6 +148,27 @@ func TestAFileFromBeforeIsGoneFromItsProvider(t *testing.T) {
 	y.delivered(t, "cloudinary", kept)
 }
 
+func TestAnAssetOfUnsureTypeIsFoundAndDeleted(t *testing.T) {
+	y := newYard(t)
+	stop := y.worker(t)
+	u := y.awaitStatus(t, y.accept(t, "cloudinary", random(500)).ID, upload.Completed)
+	stop()
+	for _, sql := range []string{
+		`UPDATE slipway.uploads SET asset = asset || '{"resource_type":"image"}' WHERE id = $1`,
+		`INSERT INTO slipway.direct_uploads (upload_id, user_id, provider, details_due) VALUES ($1, 'ann', 'cloudinary', true)`,
+	} {
+		if _, err := y.pool.Exec(t.Context(), sql, u.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	y.deletesUpload(t, u.ID)
+	y.worker(t)
+	y.awaitStatus(t, u.ID, upload.Deleted)
+	if left := y.lasting(t, "cloudinary"); len(left) > 0 {
+		t.Errorf("the provider keeps %v", left)
+	}
+}
+
 func TestACopysWorkerLeavesTheOriginalsAssets(t *testing.T) {
 	y := newYard(t)
 	content := random(500)
