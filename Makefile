@@ -62,4 +62,4 @@ bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only sma
 
 .PHONY: guides
 guides: ## walk both guides from top to bottom, and print what held
-	go run ./internal/guides
+	go run ./internal/guides/walk

@@ -23,59 +23,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
-)
 
-// The statements of the guides, word for word, but for the drivers' placeholders.
-const (
-	guideTables = `
-   CREATE TABLE IF NOT EXISTS uploadcare_files (
-       id SERIAL PRIMARY KEY,
-       file_id TEXT NOT NULL UNIQUE,
-       file_url TEXT NOT NULL,
-       user_id TEXT NOT NULL,
-       upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-   );
-    CREATE TABLE IF NOT EXISTS cloudinary_files (
-        id SERIAL PRIMARY KEY,
-        public_id TEXT NOT NULL UNIQUE,  -- Cloudinary's unique identifier for the asset
-        media_url TEXT NOT NULL,         -- Media URL for the asset on Cloudinary's CDN
-        resource_type TEXT NOT NULL,     -- Type of asset (e.g., 'image', 'video', 'raw')
-        user_id TEXT NOT NULL,           -- User associated with the file
-        upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-    );`
-	guideUploadcareInsert = `
-            INSERT INTO uploadcare_files (file_id, file_url, user_id)
-            VALUES ($1, $2, $3)
-        `
-	guideCloudinaryInsert = `
-      INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id)
-      VALUES ($1, $2, $3, $4)
-    `
-	guideUploadcareSelect = `
-SELECT
-    id,              -- Your database primary key
-    file_id,         -- Uploadcare UUID
-    file_url,        -- Uploadcare CDN URL
-    user_id,         -- The user associated with the file
-    upload_timestamp
-FROM
-    uploadcare_files
-WHERE
-    user_id = 'user_123'; -- Use actual authenticated user ID
-`
-	guideCloudinarySelect = `
-SELECT
-    id,
-    public_id,      -- Cloudinary Public ID
-    media_url,      -- HTTPS URL for the asset
-    resource_type,
-    user_id,
-    upload_timestamp
-FROM
-    cloudinary_files
-WHERE
-    user_id = 'user_123' AND resource_type = 'image'; -- Use actual user ID & desired type
-`
+	"slipway/internal/guides"
 )
 
 // guideApp is the server that both guides build, which knows nothing of Slipway.
@@ -127,7 +76,7 @@ func (a *guideApp) upload(w http.ResponseWriter, r *http.Request) {
 			return "", err
 		}
 		cdnURL := a.env["UPLOADCARE_CDN_BASE"] + "/" + id + "/"
-		_, err = a.sql.Exec(r.Context(), guideUploadcareInsert, id, cdnURL, userID)
+		_, err = a.sql.Exec(r.Context(), guides.UploadcareInsert, id, cdnURL, userID)
 		return cdnURL, err
 	}()
 	if err != nil {
@@ -187,7 +136,7 @@ func (a *guideApp) saveMetadata(w http.ResponseWriter, r *http.Request) {
 		err = errors.New("public_id, secure_url, and resource_type are required")
 	}
 	if err == nil {
-		_, err = a.sql.Exec(r.Context(), guideCloudinaryInsert, said.PublicID, said.SecureURL, said.ResourceType, userID)
+		_, err = a.sql.Exec(r.Context(), guides.CloudinaryInsert, said.PublicID, said.SecureURL, said.ResourceType, userID)
 	}
 	if err != nil {
 		a.t.Log("Metadata Save Error:", err)
@@ -216,7 +165,7 @@ func (a *guideApp) rows(t *testing.T, statement string) map[string]guideRow {
 		t.Fatal(err)
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r guideRow, err error) {
-		if statement == guideCloudinarySelect {
+		if statement == guides.CloudinarySelect {
 			return r, row.Scan(&r.id, &r.asset, &r.url, &r.resourceType, &r.user, &r.at)
 		}
 		return r, row.Scan(&r.id, &r.asset, &r.url, &r.user, &r.at)
@@ -375,13 +324,13 @@ func TestTheGuidesAppBesideSlipway(t *testing.T) {
 
 func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []string) {
 	app := newGuideApp(t, databaseURL, around.env)
-	if _, err := app.sql.Exec(t.Context(), guideTables); err != nil {
+	if _, err := app.sql.Exec(t.Context(), guides.UploadcareTable+guides.CloudinaryTable); err != nil {
 		t.Fatal(err)
 	}
 	path := picture(t)
 	oldFile, oldPicture := app.saves(t, path)
 	keptFile, keptPicture := app.saves(t, path)
-	atFirst := app.rows(t, guideUploadcareSelect)
+	atFirst := app.rows(t, guides.UploadcareSelect)
 
 	env := maps.Clone(around.env)
 	delete(env, "DATABASE_URL_UNPOOLED")
@@ -402,7 +351,7 @@ func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []stri
 		}
 		return err == nil && resp.StatusCode == http.StatusOK
 	})
-	if now := app.rows(t, guideUploadcareSelect); !maps.Equal(now, atFirst) {
+	if now := app.rows(t, guides.UploadcareSelect); !maps.Equal(now, atFirst) {
 		t.Errorf("after the migration the guide's SELECT finds %v, before %v", now, atFirst)
 	}
 
@@ -415,8 +364,8 @@ func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []stri
 				sql  string
 				args []any
 			}{
-				{guideUploadcareInsert, []any{fmt.Sprint("file ", n), fmt.Sprint("https://ucarecdn.com/file ", n), "user_123"}},
-				{guideCloudinaryInsert, []any{fmt.Sprint("picture ", n), fmt.Sprint("https://res.cloudinary.com/demo/image/upload/picture ", n), "image", "user_123"}},
+				{guides.UploadcareInsert, []any{fmt.Sprint("file ", n), fmt.Sprint("https://ucarecdn.com/file ", n), "user_123"}},
+				{guides.CloudinaryInsert, []any{fmt.Sprint("picture ", n), fmt.Sprint("https://res.cloudinary.com/demo/image/upload/picture ", n), "image", "user_123"}},
 			} {
 				if _, err := app.sql.Exec(t.Context(), insert.sql, insert.args...); err != nil {
 					return err
@@ -439,8 +388,8 @@ func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []stri
 		return theirs, ours
 	}
 	const uploadcare, cloudinary = "provider=uploadcare", "provider=cloudinary&resource_type=image"
-	files, fileIDs := listed(guideUploadcareSelect, uploadcare)
-	pictures, pictureIDs := listed(guideCloudinarySelect, cloudinary)
+	files, fileIDs := listed(guides.UploadcareSelect, uploadcare)
+	pictures, pictureIDs := listed(guides.CloudinarySelect, cloudinary)
 	for _, asset := range []string{oldFile, keptFile, newFile, ourFile} {
 		if files[asset].user != "user_123" || files[asset].at.IsZero() || !strings.Contains(files[asset].url, asset) {
 			t.Errorf("the guide's SELECT has %+v of %s", files[asset], asset)
@@ -461,8 +410,8 @@ func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []stri
 	}
 	gone := []string{oldFile, newFile, ourFile, oldPicture, newPicture, ourPicture}
 	await(t, time.Minute, "the guide's rows to be gone", func() bool {
-		rows := app.rows(t, guideUploadcareSelect)
-		maps.Copy(rows, app.rows(t, guideCloudinarySelect))
+		rows := app.rows(t, guides.UploadcareSelect)
+		maps.Copy(rows, app.rows(t, guides.CloudinarySelect))
 		return !slices.ContainsFunc(gone, func(asset string) bool { _, there := rows[asset]; return there })
 	})
 	for _, asset := range gone[:3] {
@@ -480,10 +429,10 @@ func besideSlipway(t *testing.T, around *stack, databaseURL string, flags []stri
 	if _, err := app.sql.Exec(t.Context(), `DELETE FROM uploadcare_files WHERE file_id = ANY ($1)`, []string{keptFile, lastFile}); err != nil {
 		t.Fatal(err)
 	}
-	if left, _ := listed(guideUploadcareSelect, uploadcare); len(left) != 20 {
+	if left, _ := listed(guides.UploadcareSelect, uploadcare); len(left) != 20 {
 		t.Errorf("%d files are left, want 20", len(left))
 	}
-	listed(guideCloudinarySelect, cloudinary)
+	listed(guides.CloudinarySelect, cloudinary)
 	s.deletes(t, lastUpload)
 	s.awaitStatus(t, time.Minute, lastUpload, "deleted")
 	wantStatus(t, "the file of a row that was removed", s.env["UPLOADCARE_CDN_BASE"]+"/"+lastFile+"/", http.StatusNotFound)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"slipway/internal/guides"
 	"slipway/internal/postgres"
 	"slipway/internal/upload"
 )
@@ -73,7 +74,7 @@ func (b bench) completed(t *testing.T, provider string) upload.Upload {
 
 func (b bench) before(t *testing.T, publicID, user string) (row int64) {
 	t.Helper()
-	b.exec(t, guideCloudinaryInsert, publicID, "https://res.cloudinary.com/demo/image/upload/v1/"+publicID, "image", user)
+	b.exec(t, guides.CloudinaryInsert, publicID, "https://res.cloudinary.com/demo/image/upload/v1/"+publicID, "image", user)
 	return one[int64](t, b.Pool, `SELECT id FROM public.cloudinary_files WHERE public_id = $1`, publicID)
 }
 
@@ -169,7 +170,7 @@ func TestWhatIsNotDeleted(t *testing.T) {
 	delivers(t, b, theirs)
 	waiting := b.accepted(t, staged("user_123"))
 	originals := b.before(t, "slipway-0123456789ab/0193f1c2-0000-7000-8000-000000000000", "user_123")
-	b.exec(t, guideCloudinaryInsert, "odd", "https://res.cloudinary.com/demo/x/odd", "auto", "user_123")
+	b.exec(t, guides.CloudinaryInsert, "odd", "https://res.cloudinary.com/demo/x/odd", "auto", "user_123")
 	odd := one[int64](t, b.Pool, `SELECT id FROM public.cloudinary_files WHERE public_id = 'odd'`)
 	ours := b.before(t, one[string](t, b.Pool, `SELECT id FROM slipway.installation`)+"/x", "user_123")
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"slipway/internal/guides"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
@@ -61,10 +62,10 @@ func TestGuideTableThatDoesNotFit(t *testing.T) {
 			t.Parallel()
 			o := postgres.Options{URL: postgrestest.Empty(t)}
 			b := benchAt(t, o)
-			b.exec(t, guideUploadcareTable)
-			b.exec(t, guideCloudinaryTable)
-			b.exec(t, guideUploadcareInsert, "old", "https://ucarecdn.com/old/", "user_123")
-			b.exec(t, guideCloudinaryInsert, "old", "https://res.cloudinary.com/old", "image", "user_123")
+			b.exec(t, guides.UploadcareTable)
+			b.exec(t, guides.CloudinaryTable)
+			b.exec(t, guides.UploadcareInsert, "old", "https://ucarecdn.com/old/", "user_123")
+			b.exec(t, guides.CloudinaryInsert, "old", "https://res.cloudinary.com/old", "image", "user_123")
 			b.exec(t, tt.change)
 
 			err := migrate(t.Context(), o.URL)
@@ -100,7 +101,7 @@ func TestGuideTableThatFits(t *testing.T) {
 			t.Parallel()
 			o := postgres.Options{URL: postgrestest.Empty(t)}
 			b := benchAt(t, o)
-			b.exec(t, guideUploadcareTable)
+			b.exec(t, guides.UploadcareTable)
 			b.exec(t, change)
 			if err := migrate(t.Context(), o.URL); err != nil {
 				t.Fatal(err)
@@ -134,7 +135,7 @@ func TestGuideTableOfAnother(t *testing.T) {
 	}
 	super.User = url.User("app")
 	b := benchAt(t, postgres.Options{URL: super.String()})
-	b.exec(t, guideUploadcareTable)
+	b.exec(t, guides.UploadcareTable)
 
 	o := postgres.Options{URL: address}
 	err = postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler))
@@ -158,7 +159,7 @@ func TestGuideTableForcedOnItsOwner(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := postgres.Options{URL: ownedBy(t, attributes)}
 			b := benchAt(t, o)
-			b.exec(t, guideUploadcareTable)
+			b.exec(t, guides.UploadcareTable)
 			b.exec(t, `ALTER TABLE uploadcare_files ENABLE ROW LEVEL SECURITY`)
 			b.exec(t, `ALTER TABLE uploadcare_files FORCE ROW LEVEL SECURITY`)
 			err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler))
@@ -187,7 +188,7 @@ func TestGuideRowThatIsThere(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.exec(t, guideUploadcareInsert, "asset", "https://ucarecdn.com/asset/", tt.owner)
+			b.exec(t, guides.UploadcareInsert, "asset", "https://ucarecdn.com/asset/", tt.owner)
 			u := b.taken(t, staged("user_123"))
 			b.tx(t, func(tx pgx.Tx) error {
 				return postgres.Complete(t.Context(), tx, u, upload.Asset{ID: "asset", URL: "https://cdn.test/asset/", Size: u.Size}, 0)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"slipway/internal/guides"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 )
@@ -22,11 +23,11 @@ func adopted(t *testing.T, attributes string) (postgres.Options, bench) {
 	b := benchAt(t, o)
 	b.exec(t, `CREATE SCHEMA app`)
 	o.Names = postgres.Names{Schema: "slipway", Guide: "app"}
-	b.exec(t, `SET search_path = app; `+guideUploadcareTable+guideCloudinaryTable)
+	b.exec(t, `SET search_path = app; `+guides.UploadcareTable+guides.CloudinaryTable)
 	b = benchAt(t, o)
 	for _, user := range []string{"user_123", "bob"} {
-		b.exec(t, strings.Replace(guideUploadcareInsert, "uploadcare_files", "app.uploadcare_files", 1), user, "https://ucarecdn.com/x/", user)
-		b.exec(t, strings.Replace(guideCloudinaryInsert, "cloudinary_files", "app.cloudinary_files", 1), user, "https://res.cloudinary.com/x", "image", user)
+		b.exec(t, strings.Replace(guides.UploadcareInsert, "uploadcare_files", "app.uploadcare_files", 1), user, "https://ucarecdn.com/x/", user)
+		b.exec(t, strings.Replace(guides.CloudinaryInsert, "cloudinary_files", "app.cloudinary_files", 1), user, "https://res.cloudinary.com/x", "image", user)
 	}
 	if err := postgres.Migrate(t.Context(), o, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

@@ -11,63 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"slipway/internal/guides"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
-)
-
-// What the guides give their readers, word for word, but for the drivers' placeholders.
-const (
-	guideUploadcareTable = `
-   CREATE TABLE IF NOT EXISTS uploadcare_files (
-       id SERIAL PRIMARY KEY,
-       file_id TEXT NOT NULL UNIQUE,
-       file_url TEXT NOT NULL,
-       user_id TEXT NOT NULL,
-       upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-   );`
-	guideCloudinaryTable = `
-    CREATE TABLE IF NOT EXISTS cloudinary_files (
-        id SERIAL PRIMARY KEY,
-        public_id TEXT NOT NULL UNIQUE,  -- Cloudinary's unique identifier for the asset
-        media_url TEXT NOT NULL,         -- Media URL for the asset on Cloudinary's CDN
-        resource_type TEXT NOT NULL,     -- Type of asset (e.g., 'image', 'video', 'raw')
-        user_id TEXT NOT NULL,           -- User associated with the file
-        upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-    );`
-	guideUploadcareInsert = `
-            INSERT INTO uploadcare_files (file_id, file_url, user_id)
-            VALUES ($1, $2, $3)
-        `
-	guideCloudinaryInsert = `
-      INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id)
-      VALUES ($1, $2, $3, $4)
-    `
-	guideUploadcareSelect = `
-SELECT
-    id,              -- Your database primary key
-    file_id,         -- Uploadcare UUID
-    file_url,        -- Uploadcare CDN URL
-    user_id,         -- The user associated with the file
-    upload_timestamp
-FROM
-    uploadcare_files
-WHERE
-    user_id = 'user_123'; -- Use actual authenticated user ID
-`
-	guideCloudinarySelect = `
-SELECT
-    id,
-    public_id,      -- Cloudinary Public ID
-    media_url,      -- HTTPS URL for the asset
-    resource_type,
-    user_id,
-    upload_timestamp
-FROM
-    cloudinary_files
-WHERE
-    user_id = 'user_123' AND resource_type = 'image'; -- Use actual user ID & desired type
-`
 )
 
 func TestMigrateAgain(t *testing.T) {
@@ -161,10 +108,10 @@ func TestMigrateAdoptsWhatIsThere(t *testing.T) {
 			b.exec(t, `CREATE TABLE public.uploads (id int)`)
 			b.exec(t, `CREATE TABLE public.river_job (id int)`)
 			b.exec(t, `CREATE TABLE public.goose_db_version (id int)`)
-			b.exec(t, guideUploadcareTable)
-			b.exec(t, guideCloudinaryTable)
-			b.exec(t, guideUploadcareInsert, "old", "https://ucarecdn.com/old/", "user_123")
-			b.exec(t, guideCloudinaryInsert, "old", "https://res.cloudinary.com/old", "image", "user_123")
+			b.exec(t, guides.UploadcareTable)
+			b.exec(t, guides.CloudinaryTable)
+			b.exec(t, guides.UploadcareInsert, "old", "https://ucarecdn.com/old/", "user_123")
+			b.exec(t, guides.CloudinaryInsert, "old", "https://res.cloudinary.com/old", "image", "user_123")
 			if rls {
 				b.exec(t, `ALTER TABLE uploadcare_files ENABLE ROW LEVEL SECURITY`)
 				b.exec(t, `ALTER TABLE cloudinary_files ENABLE ROW LEVEL SECURITY`)
@@ -185,9 +132,9 @@ func TestMigrateAdoptsWhatIsThere(t *testing.T) {
 				t.Errorf("%d policies of theirs, %d of ours that bind others", theirs, others)
 			}
 
-			b.exec(t, guideUploadcareInsert, "new", "https://ucarecdn.com/new/", "user_123")
-			b.exec(t, guideCloudinaryInsert, "new", "https://res.cloudinary.com/new", "image", "user_123")
-			for _, query := range []string{guideUploadcareSelect, guideCloudinarySelect} {
+			b.exec(t, guides.UploadcareInsert, "new", "https://ucarecdn.com/new/", "user_123")
+			b.exec(t, guides.CloudinaryInsert, "new", "https://res.cloudinary.com/new", "image", "user_123")
+			for _, query := range []string{guides.UploadcareSelect, guides.CloudinarySelect} {
 				rows, err := b.Query(t.Context(), query)
 				if err != nil {
 					t.Fatal(err)

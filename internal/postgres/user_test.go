@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"slipway/internal/guides"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
@@ -42,8 +43,8 @@ func (b bench) populate(t *testing.T, user string) {
 	b.exec(t, `INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ($1, 'uploadcare', now())`, user)
 	b.exec(t, `INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) VALUES ($1, $2, 'uploadcare')`, u.ID, user)
 	b.exec(t, `INSERT INTO slipway.file_deletions (id, user_id, provider, asset, job_id) VALUES ($1, $2, 'uploadcare', '{}', 0)`, upload.NewID(), user)
-	b.exec(t, guideUploadcareInsert, "asset of "+user, "https://cdn.test/", user)
-	b.exec(t, guideCloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
+	b.exec(t, guides.UploadcareInsert, "asset of "+user, "https://cdn.test/", user)
+	b.exec(t, guides.CloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
 }
 
 func TestAsUserSeesNobodyElse(t *testing.T) {
@@ -163,7 +164,7 @@ func TestAsUserMayNotWriteForOthers(t *testing.T) {
 		"a job of nobody":          {`INSERT INTO slipway.river_job (args, kind, max_attempts) VALUES ('{}', 'push', 1)`, nil},
 		"a reservation of another": {`INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, 'victim', 1, now())`, []any{id}},
 		"a key of another":         {`INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ('victim', 'x', '', $1)`, []any{id}},
-		"a file":                   {guideUploadcareInsert, []any{"x", "x", "user_123"}},
+		"a file":                   {guides.UploadcareInsert, []any{"x", "x", "user_123"}},
 		"a signature for another":  {`INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ('victim', 'uploadcare', now())`, nil},
 		"an older signature":       {`UPDATE slipway.direct_handouts SET minute = minute - interval '1 hour'`, nil},
 		"a claim of another":       {`INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) SELECT id, 'victim', 'uploadcare' FROM slipway.uploads`, nil},

@@ -1,4 +1,4 @@
-// Command guides walks both Neon guides from top to bottom against a stack of its own, with the
+// Command walk goes through both Neon guides, from top to bottom against a stack of its own, with the
 // guides' own statements and commands, and prints what held.
 package main
 
@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/devstack"
+	"slipway/internal/guides"
 )
 
 func main() {
@@ -48,7 +49,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres runs as another user and must be able to enter
+	if err := os.Chmod(dir, 0o755); err != nil { // Postgres runs as another user and must be able to enter
 		return err
 	}
 	ready := make(chan devstack.Stack, 1)
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 		stop()
 		return errors.Join(errors.New("the stack did not start"), err)
 	case s := <-ready:
-		w := &walk{stack: s, dir: dir}
+		w := &walk{stack: s, dir: dir, out: os.Stdout}
 		w.uploadcare(ctx)
 		w.cloudinary(ctx)
 		stop()
@@ -77,78 +78,33 @@ func run(ctx context.Context) error {
 type walk struct {
 	stack  devstack.Stack
 	dir    string
+	out    io.Writer
 	held   int
 	failed int
 }
 
 // step runs one thing that a guide says to do, and prints whether what it promises came.
-func (w *walk) step(guide, what string, do func() error) bool {
-	err := do()
-	if err != nil {
+func (w *walk) step(guide, what string, do func() error) {
+	if err := do(); err != nil {
 		w.failed++
-		fmt.Printf("FAILED  %s: %s: %v\n", guide, what, err)
-		return false
+		fmt.Fprintf(w.out, "FAILED  %s: %s: %v\n", guide, what, err)
+		return
 	}
 	w.held++
-	fmt.Printf("held    %s: %s\n", guide, what)
-	return true
+	fmt.Fprintf(w.out, "held    %s: %s\n", guide, what)
 }
 
 func (w *walk) verdict() error {
-	fmt.Printf("%d held, %d failed\n", w.held, w.failed)
+	fmt.Fprintf(w.out, "%d held, %d failed\n", w.held, w.failed)
 	if w.failed > 0 {
 		return errors.New("not everything held")
 	}
 	return nil
 }
 
-const (
-	uploadcareTable = `
-CREATE TABLE IF NOT EXISTS uploadcare_files (
-    id SERIAL PRIMARY KEY,
-    file_id TEXT NOT NULL UNIQUE,
-    file_url TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-);`
-	uploadcareSelect = `
-SELECT
-    id,              -- Your database primary key
-    file_id,         -- Uploadcare UUID
-    file_url,        -- Uploadcare CDN URL
-    user_id,         -- The user associated with the file
-    upload_timestamp
-FROM
-    uploadcare_files
-WHERE
-    user_id = 'user_123'; -- Use actual authenticated user ID`
-
-	cloudinaryTable = `
-CREATE TABLE IF NOT EXISTS cloudinary_files (
-    id SERIAL PRIMARY KEY,
-    public_id TEXT NOT NULL UNIQUE,  -- Cloudinary's unique identifier for the asset
-    media_url TEXT NOT NULL,         -- Media URL for the asset on Cloudinary's CDN
-    resource_type TEXT NOT NULL,     -- Type of asset (e.g., 'image', 'video', 'raw')
-    user_id TEXT NOT NULL,           -- User associated with the file
-    upload_timestamp TIMESTAMPTZ DEFAULT NOW()
-);`
-	cloudinarySelect = `
-SELECT
-    id,
-    public_id,      -- Cloudinary Public ID
-    media_url,      -- HTTPS URL for the asset
-    resource_type,
-    user_id,
-    upload_timestamp
-FROM
-    cloudinary_files
-WHERE
-    user_id = 'user_123' AND resource_type = 'image'; -- Use actual user ID & desired type`
-)
-
 func (w *walk) uploadcare(ctx context.Context) {
 	const guide = "Uploadcare guide"
-	w.step(guide, "create the table for file metadata", func() error { return w.exec(ctx, uploadcareTable) })
+	w.step(guide, "create the table for file metadata", func() error { return w.exec(ctx, guides.UploadcareTable) })
 	file, sum, err := w.picture("my-image.png")
 	if err != nil {
 		w.step(guide, "make a picture", func() error { return err })
@@ -167,13 +123,13 @@ func (w *walk) uploadcare(ctx context.Context) {
 	})
 	w.step(guide, "file_url leads to the file", func() error { return opens(ctx, answer.FileURL, sum) })
 	w.step(guide, "access file metadata with the SELECT", func() error {
-		return w.finds(ctx, uploadcareSelect, func(row []any) bool { return row[2] == answer.FileURL && row[3] == "user_123" && row[4] != nil })
+		return w.finds(ctx, guides.UploadcareSelect, func(row []any) bool { return row[2] == answer.FileURL && row[3] == "user_123" && row[4] != nil })
 	})
 }
 
 func (w *walk) cloudinary(ctx context.Context) {
 	const guide = "Cloudinary guide"
-	w.step(guide, "create the table for file metadata", func() error { return w.exec(ctx, cloudinaryTable) })
+	w.step(guide, "create the table for file metadata", func() error { return w.exec(ctx, guides.CloudinaryTable) })
 	for _, kind := range []string{"image", "video"} {
 		file, sum, err := w.picture("test-" + kind + ".png")
 		if kind == "video" {
@@ -229,7 +185,7 @@ func (w *walk) cloudinary(ctx context.Context) {
 			continue
 		}
 		w.step(guide, "access file metadata with the SELECT", func() error {
-			return w.finds(ctx, cloudinarySelect, func(row []any) bool { return row[1] == asset.PublicID && row[2] == asset.SecureURL })
+			return w.finds(ctx, guides.CloudinarySelect, func(row []any) bool { return row[1] == asset.PublicID && row[2] == asset.SecureURL })
 		})
 		w.step(guide, "transform: w_300,c_fill in media_url", func() error {
 			return opens(ctx, strings.Replace(asset.SecureURL, "/image/upload/", "/image/upload/w_300,c_fill/", 1), "")
@@ -283,7 +239,7 @@ func (w *walk) picture(name string) (path, sum string, err error) {
 	h := sha256.New()
 	img := image.NewRGBA(image.Rect(0, 0, 640, 480))
 	for i := range img.Bounds().Dx() {
-		img.Set(i, i*3/4, color.RGBA{R: uint8(i), G: 90, B: 200, A: 255}) //nolint:gosec // a gradient may wrap around
+		img.Set(i, i*3/4, color.RGBA{R: uint8(i), G: 90, B: 200, A: 255})
 	}
 	err = png.Encode(io.MultiWriter(f, h), img)
 	return path, fmt.Sprintf("%x", h.Sum(nil)), err
