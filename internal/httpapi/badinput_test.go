@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,6 +42,10 @@ func TestBadUploadsAreRefusedAndLeaveNoTrace(t *testing.T) {
 		"a form without a file":                    {request{form: newForm().field("provider", "uploadcare")}, 422, upload.NoFile},
 		"a file as text":                           {request{form: newForm().field("file", "film.mp4")}, 422, upload.NoFile},
 		"a file in another field":                  {request{form: newForm().fileIn("video", "film.mp4", "hello")}, 422, upload.NoFile},
+		"a body with another digest":               {request{body: raw("hello"), headers: []string{"Content-Digest: sha-256=:" + sha256Of("hullo") + ":"}}, 422, upload.DigestMismatch},
+		"a large body with another digest":         {request{body: raw(kib(300)), headers: []string{"Repr-Digest: crc32c=:AAAAAA==:"}}, 422, upload.DigestMismatch},
+		"a digest of the wrong length":             {request{body: raw("hello"), headers: []string{"Content-Digest: sha-256=:AAAA:"}}, 400, upload.InvalidRequest},
+		"a digest that is none":                    {request{body: raw("hello"), headers: []string{"Content-Digest: sha-256=hello"}}, 400, upload.InvalidRequest},
 		"two files":                                {request{form: file().file("second.mp4", "hello")}, 422, upload.SeveralFiles},
 		"a form without its last boundary":         {request{body: raw("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nhello"), headers: []string{"Content-Type: multipart/form-data; boundary=b"}}, 400, upload.InvalidRequest},
 		"a form without a boundary":                {request{body: raw("hello"), headers: []string{"Content-Type: multipart/form-data"}}, 415, upload.UnsupportedMedia},
@@ -291,5 +297,26 @@ func TestSmuggledTailsOnEveryRoute(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func sha256Of(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func TestADeclaredDigestThatIsRightIsAccepted(t *testing.T) {
+	s := open(t, nil)
+	for name, header := range map[string]string{
+		"sha-256":                  "Content-Digest: sha-256=:" + sha256Of("hello") + ":",
+		"crc32c":                   "Repr-Digest: crc32c=:mnG7TA==:",
+		"one that is not known":    "Content-Digest: sha-512=:AAAA:",
+		"both in one, with others": "Content-Digest: unixsum=:AAAA:, crc32c=:mnG7TA==:, sha-256=:" + sha256Of("hello") + ":",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.do(t, "POST", "/v1/uploads", strings.NewReader("hello"), header); got.StatusCode != http.StatusAccepted {
+				t.Errorf("answered %s: %s", got.Status, got.text)
+			}
+		})
 	}
 }

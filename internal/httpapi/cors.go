@@ -21,7 +21,7 @@ var (
 
 	corsRequestHeaders = []string{
 		"Authorization", "Content-Type", "Content-Disposition", "Accept", "Cache-Control", "Last-Event-ID",
-		"Idempotency-Key", "Prefer", "If-None-Match", "If-Match", "X-Requested-With", "X-Request-Id", "X-HTTP-Method-Override",
+		"Content-Digest", "Repr-Digest", "Idempotency-Key", "Prefer", "If-None-Match", "If-Match", "X-Requested-With", "X-Request-Id", "X-HTTP-Method-Override",
 		"Tus-Resumable", "Upload-Checksum", "Upload-Concat", "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset",
 	}
 

@@ -147,6 +147,10 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	if err != nil {
 		return upload.Upload{}, err
 	}
+	digest, err := declaredDigest(c)
+	if err != nil {
+		return upload.Upload{}, err
+	}
 	body, err := a.server.openBody(c, a.limit())
 	if err != nil {
 		return upload.Upload{}, err
@@ -160,7 +164,7 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	if err := a.admit(r); err != nil {
 		return upload.Upload{}, err
 	}
-	staged, err := a.Ingest.Receive(c.UserContext(), body)
+	staged, err := a.Ingest.Receive(c.UserContext(), ingest.Declared(body, digest))
 	if err != nil {
 		return upload.Upload{}, err
 	}

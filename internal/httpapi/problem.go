@@ -40,7 +40,6 @@ var outcomes = map[upload.Code]outcome{
 	upload.UnknownProvider:     {status: 422, title: "Unknown provider"},
 	upload.UnknownResourceType: {status: 422, title: "Unknown resource type"},
 	upload.UnsupportedMedia:    {status: 415, title: "Unsupported media type"},
-	upload.LengthMismatch:      {status: 422, title: "Length differs from what was declared"},
 	upload.DigestMismatch:      {status: 422, title: "Digest differs from what was declared"},
 	upload.CutBody:             {status: 400, title: "Body cut short"},
 	upload.SlowBody:            {status: 408, title: "Body too slow"},

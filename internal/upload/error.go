@@ -21,7 +21,6 @@ const (
 	UnknownProvider     Code = "unknown_provider"
 	UnknownResourceType Code = "unknown_resource_type"
 	UnsupportedMedia    Code = "unsupported_media_type"
-	LengthMismatch      Code = "length_mismatch"
 	DigestMismatch      Code = "digest_mismatch"
 	CutBody             Code = "cut_body"
 	SlowBody            Code = "slow_body"
