@@ -37,8 +37,8 @@ var widgetParams = map[string]func(value string) string{
 	"use_filename":       oneOf("true", "1", "false", "0"),
 	"unique_filename":    oneOf("true", "1"),  // else two files of one name would be one asset
 	"overwrite":          oneOf("false", "0"), // signed is "true" where it is not said
-	"type":               oneOf("upload"),
-	"public_id":          anything, // and reserved by the caller
+	"type":               anything,            // and how files are delivered here
+	"public_id":          anything,            // and reserved by the caller
 }
 
 func anything(string) string { return "" }
@@ -85,6 +85,9 @@ func (a *API) signForWidget(c *fiber.Ctx) error {
 	if params.Get("timestamp") == "" {
 		return invalidParameter("paramsToSign.timestamp is missing; it is the time now, in seconds since 1970.")
 	}
+	if fault := account.typeFault(params); fault != "" {
+		return invalidParameter("paramsToSign.type %s.", fault)
+	}
 	if err := a.checkWidgetNames(c, params); err != nil {
 		return err
 	}
@@ -95,6 +98,19 @@ func (a *API) signForWidget(c *fiber.Ctx) error {
 	return answerOnce(c, struct {
 		Signature string `json:"signature"`
 	}{signature})
+}
+
+// typeFault is what is wrong with the delivery type in parameters: an asset that is to open only to signed
+// links has to be sent as one, and no other is made of what is public.
+func (a CloudinaryAccount) typeFault(params url.Values) string {
+	said := params.Get("type")
+	switch {
+	case a.Type == "" && params.Has("type") && said != "upload":
+		return "must be upload"
+	case a.Type != "" && said != a.Type:
+		return "must be there and " + a.Type + ", for files open only to signed links here (DELIVERY=signed)"
+	}
+	return ""
 }
 
 func sortedNames(params map[string]json.RawMessage) []string {
@@ -173,6 +189,9 @@ func (a *API) checkWidgetNames(c *fiber.Ctx, params url.Values) error {
 		if params.Has(name) {
 			return invalidParameter("paramsToSign.%s would change the public_id that is signed with it; leave it out.", name)
 		}
+	}
+	if !params.Has("overwrite") { // what is there is false
+		return invalidParameter("paramsToSign.overwrite must be there and false beside a public_id, so that what has been saved cannot be replaced.")
 	}
 	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
 	defer cancel()

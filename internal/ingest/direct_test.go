@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -412,8 +413,10 @@ func TestReservationsRunOut(t *testing.T) {
 	s := open(t, nil)
 	never, unsaved := s.signature(t, "ann", "?reserve=1"), s.signature(t, "ann", "?reserve=1&file_name=a.png")
 	uploadcare := ok(t, s.do(t, "ann", "GET", "/v1/direct/uploadcare?reserve=1", nil), 200)
-	open := s.signature(t, "ann", "?reserve=1")
+	open, asVideo := s.signature(t, "ann", "?reserve=1"), s.signature(t, "ann", "?reserve=1&file_name=b.png")
 	answer := sendReserved(t, unsaved, "a.png", picture(t))
+	asVideo.body["upload_url"] = strings.Replace(asVideo.text("upload_url"), "/image/upload", "/video/upload", 1)
+	film := sendReserved(t, asVideo, "b.mp4", []byte("\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"))
 	s.exec(t, `UPDATE slipway.uploads SET expires_at = now() - interval '1 minute' WHERE id <> $1`, open.text("id"))
 	s.worker(t)
 	for _, r := range []reply{never, uploadcare} {
@@ -426,6 +429,12 @@ func TestReservationsRunOut(t *testing.T) {
 	if e["code"] != string(upload.AssetUnclaimed) || !strings.Contains(e["message"].(string), unsaved.text("public_id")) {
 		t.Errorf("what was never saved is %v", u.body)
 	}
+	other := s.awaitStatus(t, "ann", asVideo.text("id"), upload.Expired)
+	e, _ = other.body["error"].(map[string]any)
+	if a, _ := other.body["asset"].(map[string]any); e["code"] != string(upload.AssetUnclaimed) || !strings.Contains(e["message"].(string), "the video "+asVideo.text("public_id")) || a["resource_type"] != "video" {
+		t.Errorf("what was sent as another type than was reserved is %v", other.body)
+	}
+	ok(t, s.save(t, "ann", three(film)), 200)
 	if u := s.upload(t, "ann", open.text("id")); u.text("status") != "reserved" {
 		t.Errorf("one that has time left is %v", u.body)
 	}
@@ -525,14 +534,17 @@ func TestTheUploadWidgetsSignature(t *testing.T) {
 		"labels":                            {params{"timestamp": now, "tags": []string{"a", "b"}, "context": "caption=a|alt=b & c"}, ""},
 		"a folder":                          {params{"timestamp": now, "folder": "users/ann", "asset_folder": "users"}, ""},
 		"the file's name, made unique":      {params{"timestamp": now, "use_filename": true, "filename_override": "x"}, ""},
-		"a reserved name":                   {params{"timestamp": now, "public_id": mine.text("public_id")}, ""},
-		"a name that somebody reserved":     {params{"timestamp": now, "public_id": foreign.text("public_id")}, "public_id"},
-		"a name that nobody reserved":       {params{"timestamp": now, "public_id": "logo"}, "public_id"},
+		"a reserved name":                   {params{"timestamp": now, "public_id": mine.text("public_id"), "overwrite": false}, ""},
+		"a reserved name to be replaced":    {params{"timestamp": now, "public_id": mine.text("public_id")}, "overwrite"},
+		"a name that somebody reserved":     {params{"timestamp": now, "public_id": foreign.text("public_id"), "overwrite": false}, "public_id"},
+		"a name that nobody reserved":       {params{"timestamp": now, "public_id": "logo", "overwrite": false}, "public_id"},
 		"a reserved name elsewhere":         {params{"timestamp": now, "public_id": mine.text("public_id"), "folder": "x"}, "folder"},
 		"the folder of the reserved":        {params{"timestamp": now, "folder": installation + "/x"}, "folder"},
 		"the file's name as it is":          {params{"timestamp": now, "use_filename": true, "unique_filename": false}, "unique_filename"},
 		"the replacement of another":        {params{"timestamp": now, "overwrite": true}, "overwrite"},
+		"delivery for everybody":            {params{"timestamp": now, "type": "upload"}, ""},
 		"another delivery":                  {params{"timestamp": now, "type": "private"}, "type"},
+		"delivery to signed links":          {params{"timestamp": now, "type": "authenticated"}, "type"},
 		"a preset":                          {params{"timestamp": now, "upload_preset": "anything"}, "upload_preset"},
 		"a call to elsewhere":               {params{"timestamp": now, "notification_url": "https://evil.example"}, "notification_url"},
 		"work that costs":                   {params{"timestamp": now, "eager": "w_10000"}, "eager"},
@@ -579,5 +591,30 @@ func TestTheUploadWidgetsSignature(t *testing.T) {
 	}
 	if r := s.do(t, "ann", "POST", "/generate-signature", "timestamp=1"); r.status != 400 {
 		t.Errorf("a body that is no JSON: %d %v", r.status, r.body)
+	}
+}
+
+func TestTheUploadWidgetWhereFilesOpenOnlyToSignedLinks(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(a *httpapi.API) { a.Direct.Cloudinary.Type = "authenticated" })
+	now := time.Now().Unix()
+	type params = map[string]any
+	for name, given := range map[string]params{
+		"no type":                 {"timestamp": now},
+		"delivery for everybody":  {"timestamp": now, "type": "upload"},
+		"another kind of private": {"timestamp": now, "type": "private"},
+	} {
+		if r := s.do(t, "ann", "POST", "/generate-signature", params{"paramsToSign": given}); r.status != 422 || !strings.Contains(r.text("detail"), "paramsToSign.type") {
+			t.Errorf("%s: got %d %v, want 422 naming type", name, r.status, r.body)
+		}
+	}
+	reserved := s.signature(t, "ann", "?reserve=1")
+	given := params{"timestamp": now, "type": "authenticated", "public_id": reserved.text("public_id"), "overwrite": false}
+	r := ok(t, s.do(t, "ann", "POST", "/generate-signature", params{"paramsToSign": given}), 200)
+	answer := sent(t, s.cloudURL+"/v1_1/"+cloud+"/image/upload", map[string]string{
+		"api_key": apiKey, "signature": r.text("signature"), "timestamp": fmt.Sprint(now), "type": "authenticated", "public_id": reserved.text("public_id"), "overwrite": "false",
+	}, "a.png", picture(t))
+	if answer.text("type") != "authenticated" || answer.text("public_id") != reserved.text("public_id") {
+		t.Errorf("Cloudinary has %v", answer.body)
 	}
 }

@@ -27,7 +27,8 @@ type verifier struct {
 }
 
 const (
-	// verifyTimeout bounds one turn of a job, in which at most two calls are made.
+	// verifyTimeout bounds one turn of a job. Most make one or two calls; one that seeks makes up to three,
+	// or six where delivery is signed, and is taken up again when they are slow.
 	verifyTimeout = 45 * time.Second
 	askTimeout    = 20 * time.Second
 	// VerifierDead is after how long in one turn a worker must be gone.
@@ -251,23 +252,30 @@ func (q *inquiry) complete(ctx context.Context, a upload.Asset, proven bool) err
 	return err
 }
 
-// describe completes what is known of an asset that was taken on the provider's signature. That does not
-// cover the resource type, so the others are tried where the client's is wrong.
+// describe completes what is known of an asset that was taken on the provider's signature.
 func (q *inquiry) describe(ctx context.Context) error {
-	for _, rt := range otherTypes(q.u.ResourceType) {
-		found, err := q.inspect(ctx, rt)
-		if err != nil {
-			return err
-		}
-		if found == nil {
-			continue
-		}
-		q.u.Tags = nil
-		q.note(*found)
-		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return postgres.DescribeDirect(ctx, tx, q.u, found.Asset) })
+	found, err := q.seek(ctx)
+	if err != nil {
+		return err
 	}
-	q.log.Warn("the provider does not have an asset that it has signed for", "asset", q.c.AssetID)
-	return postgres.NothingDue(ctx, q.pool, q.u.ID)
+	if found == nil {
+		q.log.Warn("the provider does not have an asset that it has signed for", "asset", q.c.AssetID)
+		return postgres.NothingDue(ctx, q.pool, q.u.ID)
+	}
+	q.u.Tags = nil
+	q.note(*found)
+	return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return postgres.DescribeDirect(ctx, tx, q.u, found.Asset) })
+}
+
+// seek asks for the asset under one resource type after the other, the upload's own first: no signature
+// covers it, so a client may have sent the file as another.
+func (q *inquiry) seek(ctx context.Context) (*provider.Found, error) {
+	for _, rt := range otherTypes(q.u.ResourceType) {
+		if found, err := q.inspect(ctx, rt); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil
 }
 
 // otherTypes are all resource types, the given one first.
@@ -287,15 +295,16 @@ func (q *inquiry) expire(ctx context.Context) error {
 	var unclaimed *upload.Asset
 	var e upload.Error
 	if q.c.AssetID != "" {
-		found, err := q.inspect(ctx, q.u.ResourceType)
+		found, err := q.seek(ctx)
 		if err != nil {
 			return err
 		}
 		if found != nil {
-			unclaimed = &found.Asset
+			a := found.Asset
+			unclaimed = &a
 			e = upload.Error{Code: upload.AssetUnclaimed, FixableBy: upload.ByYou,
-				Message: fmt.Sprintf("%s has the file as %s, and it was never saved here. Save it, or delete it there.", providerTitle(q.u.Provider), found.Asset.ID)}
-			q.log.Warn("an asset was sent and never saved", "asset", found.Asset.ID, "bytes", found.Asset.Size)
+				Message: fmt.Sprintf("%s has the file as the %s %s, and it was never saved here. Save it, or delete it there.", providerTitle(q.u.Provider), a.ResourceType, a.ID)}
+			q.log.Warn("an asset was sent and never saved", "asset", a.ID, "resource_type", a.ResourceType, "bytes", a.Size)
 		}
 	}
 	return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return postgres.ExpireReserved(ctx, tx, q.u, unclaimed, e) })
