@@ -22,7 +22,7 @@ run: build ## run everything on this machine: make run ARGS="--port 4000"
 # The tests bring what they need: databases of their own, simulators, the vendors' own clients.
 # Packages run side by side on as many cores as there are.
 .PHONY: test
-test: ## run all tests
+test: test-tools ## run all tests
 	go test -timeout 10m ./...
 
 .PHONY: check
@@ -52,8 +52,12 @@ imports:
 vulnerabilities:
 	@tools/govulncheck/check $(govulncheck) ./...
 
+.PHONY: test-tools
+test-tools:
+	@scripts/test-tools.sh
+
 .PHONY: race
-race:
+race: test-tools
 	go test -race -timeout 20m ./...
 
 .PHONY: bench
