@@ -117,6 +117,8 @@ type Uploadcare struct {
 	CDNSecret   Secret `env:"UPLOADCARE_CDN_SECRET"`    // hex, signs links
 	MaxFileSize int64  `env:"UPLOADCARE_MAX_FILE_SIZE"` // the plan's, which no API tells; 0 is unknown
 	PartETag    string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
+
+	PublicUploadBase string `env:"UPLOADCARE_PUBLIC_UPLOAD_BASE"` // where browsers send files; "" is UploadBase
 }
 
 // Cloudinary is the way to a Cloudinary product environment. A base that is "" is the service's own.
@@ -127,4 +129,6 @@ type Cloudinary struct {
 	URL          Secret `env:"CLOUDINARY_URL"` // cloudinary://key:secret@cloud, for what is not set above
 	UploadPrefix string `env:"CLOUDINARY_UPLOAD_PREFIX"`
 	DeliveryBase string `env:"CLOUDINARY_DELIVERY_BASE"`
+
+	PublicUploadPrefix string `env:"CLOUDINARY_PUBLIC_UPLOAD_PREFIX"` // where browsers send files; "" is UploadPrefix
 }

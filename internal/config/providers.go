@@ -50,9 +50,11 @@ func (c *Config) accounts() []account {
 func (c *Config) checkProviders(need Need, faults *Faults) {
 	c.readCloudinaryURL(faults)
 	faults.base("UPLOADCARE_UPLOAD_BASE", &c.Uploadcare.UploadBase)
+	faults.base("UPLOADCARE_PUBLIC_UPLOAD_BASE", &c.Uploadcare.PublicUploadBase)
 	faults.base("UPLOADCARE_REST_BASE", &c.Uploadcare.RESTBase)
 	faults.base("UPLOADCARE_CDN_BASE", &c.Uploadcare.CDNBase)
 	faults.base("CLOUDINARY_UPLOAD_PREFIX", &c.Cloudinary.UploadPrefix)
+	faults.base("CLOUDINARY_PUBLIC_UPLOAD_PREFIX", &c.Cloudinary.PublicUploadPrefix)
 	faults.base("CLOUDINARY_DELIVERY_BASE", &c.Cloudinary.DeliveryBase)
 	if e := c.Uploadcare.PartETag; e != "md5" && e != "ignore" {
 		faults.add("UPLOADCARE_PART_ETAG", fmt.Sprintf("is %q", e), "give md5 or ignore")

@@ -34,14 +34,14 @@ type Direct struct {
 type CloudinaryAccount struct {
 	CloudName, APIKey string
 	Secret            string
-	UploadPrefix      string // "": https://api.cloudinary.com
+	UploadPrefix      string // as browsers reach it; "": https://api.cloudinary.com
 	Type              string // of delivery, where it is not "upload"
 }
 
 // UploadcareAccount is what signatures for Uploadcare are made with.
 type UploadcareAccount struct {
 	PublicKey, SecretKey string
-	UploadBase           string // "": https://upload.uploadcare.com
+	UploadBase           string // as browsers reach it; "": https://upload.uploadcare.com
 }
 
 const (

@@ -2,6 +2,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,8 @@ func direct(c *config.Config, base *process.Base) httpapi.Direct {
 	}
 	if slices.Contains(c.Delivery.Providers, "cloudinary") {
 		d.Cloudinary = &httpapi.CloudinaryAccount{
-			CloudName: c.Cloudinary.CloudName, APIKey: c.Cloudinary.APIKey, Secret: c.Cloudinary.APISecret.Reveal(), UploadPrefix: c.Cloudinary.UploadPrefix,
+			CloudName: c.Cloudinary.CloudName, APIKey: c.Cloudinary.APIKey, Secret: c.Cloudinary.APISecret.Reveal(),
+			UploadPrefix: cmp.Or(c.Cloudinary.PublicUploadPrefix, c.Cloudinary.UploadPrefix),
 		}
 		if c.Links.Signed() {
 			d.Cloudinary.Type = "authenticated"
@@ -107,7 +109,8 @@ func direct(c *config.Config, base *process.Base) httpapi.Direct {
 	}
 	if slices.Contains(c.Delivery.Providers, "uploadcare") {
 		d.Uploadcare = &httpapi.UploadcareAccount{
-			PublicKey: c.Uploadcare.PublicKey, SecretKey: c.Uploadcare.SecretKey.Reveal(), UploadBase: c.Uploadcare.UploadBase,
+			PublicKey: c.Uploadcare.PublicKey, SecretKey: c.Uploadcare.SecretKey.Reveal(),
+			UploadBase: cmp.Or(c.Uploadcare.PublicUploadBase, c.Uploadcare.UploadBase),
 		}
 	}
 	return d
