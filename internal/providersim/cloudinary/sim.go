@@ -186,6 +186,9 @@ func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, pat
 		pathType, name = path[0], path[1]
 	}
 	do, ok := actions[name]
+	if ok && openToPages(w, r) {
+		return
+	}
 	switch {
 	case !ok || len(path) > 2 || pathType != "auto" && !slices.Contains(resourceTypes, pathType):
 		writeError(w, fail(http.StatusNotFound, "Not found"))
