@@ -160,9 +160,9 @@ func execute(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-func one(t *testing.T, conn *pgx.Conn, sql string) (value string) {
+func one(t *testing.T, conn *pgx.Conn, sql string, args ...any) (value string) {
 	t.Helper()
-	if err := conn.QueryRow(t.Context(), sql).Scan(&value); err != nil {
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
 		t.Fatal(err)
 	}
 	return value
