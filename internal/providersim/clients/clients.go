@@ -2,97 +2,14 @@
 package clients
 
 import (
-	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
+
+	"slipway/internal/nodetest"
 )
 
-const (
-	installTime = 3 * time.Minute
-	scriptTime  = time.Minute
-)
-
-// Run runs a script of this folder in Node, with env ("NAME=value") added to the environment,
-// and returns what it printed. The clients are installed first, where they are not yet as
-// package-lock.json says. A script that fails fails the test.
+// Run runs a script of this folder in Node.js, with env ("NAME=value") added to the environment,
+// and returns what it printed. A script that fails fails the test.
 func Run(t *testing.T, script string, env ...string) string {
 	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%s is not installed: the vendors' own clients need Node.js 20 or later with npm (https://nodejs.org)", program)
-		}
-	}
-	dir, err := folder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := install(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
-	defer cancel()
-	node := exec.CommandContext(ctx, "node", filepath.Join(dir, script))
-	node.Env = append(os.Environ(), env...)
-	out, err := node.CombinedOutput()
-	if err != nil {
-		t.Fatalf("node %s: %v\n%s", script, err, out)
-	}
-	return string(out)
-}
-
-// folder is this package's folder, found from the module of the test that runs.
-func folder() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, "internal", "providersim", "clients"), nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("no go.mod above the test's folder")
-		}
-		dir = parent
-	}
-}
-
-// install makes node_modules what package-lock.json says. Of several processes one installs
-// and the others wait.
-func install(ctx context.Context, dir string) error {
-	lock, err := os.OpenFile(filepath.Join(dir, ".install.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	wanted, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(wanted)
-	stamp := filepath.Join(dir, "node_modules", ".installed") // gone with node_modules
-	if got, err := os.ReadFile(stamp); err == nil && string(got) == hex.EncodeToString(sum[:]) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, installTime)
-	defer cancel()
-	npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, bytes.TrimSpace(out))
-	}
-	return os.WriteFile(stamp, []byte(hex.EncodeToString(sum[:])), 0o600)
+	return nodetest.Run(t, "internal/providersim/clients", script, env...)
 }
