@@ -21,7 +21,10 @@ func TestDeleteAFile(t *testing.T) {
 			t.Errorf("got %s to %s", r.text, r.Header.Get("Location"))
 		}
 	}
-	wantCode(t, s.do(t, "GET", self, nil), 404, upload.NotFound)
+	if f := into[fileView](t, s.do(t, "GET", self, nil), 200); f.Deletion == nil || f.Deletion.AskedAt.IsZero() || f.Deletion.Error != nil {
+		t.Errorf("its owner is shown %+v", f.Deletion)
+	}
+	wantCode(t, s.do(t, "GET", self, nil, as(t, "bob")), 404, upload.NotFound)
 	wantCode(t, s.do(t, "GET", self+"/content", nil), 410, upload.Gone)
 	if got := walk(t, s, "/v1/files", "files"); len(got) != 0 {
 		t.Errorf("the list shows %v", got)
@@ -53,9 +56,20 @@ func TestDeleteAFileFromBefore(t *testing.T) {
 			t.Errorf("got %d %s, want %s", r.StatusCode, r.text, want)
 		}
 	}
-	wantCode(t, s.do(t, "GET", "/v1/files/cloudinary-7", nil), 404, upload.NotFound)
 	wantCode(t, s.do(t, "GET", "/v1/files/cloudinary-7/content", nil), 404, upload.NotFound)
+	if f := into[fileView](t, s.do(t, "GET", "/v1/files/cloudinary-7", nil), 200); f.AssetID != "old" || f.Deletion == nil || f.Deletion.Attempt != 0 || f.Deletion.Error != nil {
+		t.Errorf("before it is tried its owner is shown %+v, %+v", f, f.Deletion)
+	}
+	s.exec(t, `UPDATE slipway.file_deletions SET attempt = 3, error_code = 'provider_account', error_message = 'Cloudinary refuses the account.'`)
+	f := into[fileView](t, s.do(t, "GET", "/v1/files/cloudinary-7", nil), 200)
+	if f.Deletion == nil || f.Deletion.Attempt != 3 || *f.Deletion.Error != (upload.Error{Code: upload.ProviderAccount, Message: "Cloudinary refuses the account.", Retryable: true}) {
+		t.Errorf("after three attempts its owner is shown %+v", f.Deletion)
+	}
+	wantCode(t, s.do(t, "GET", "/v1/files/cloudinary-7", nil, as(t, "bob")), 404, upload.NotFound)
 	if got := walk(t, s, "/v1/files", "files"); len(got) != 1 || got[0] != "cloudinary-8" {
 		t.Errorf("the list shows %v", got)
 	}
+	s.exec(t, `DELETE FROM slipway.file_deletions`)
+	s.exec(t, `DELETE FROM public.cloudinary_files WHERE id = 7`)
+	wantCode(t, s.do(t, "GET", "/v1/files/cloudinary-7", nil), 404, upload.NotFound)
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
@@ -77,8 +76,8 @@ func (a *API) listFiles(c *fiber.Ctx) error {
 	f.Limit = page + 1
 
 	var found []postgres.File
-	err = a.asUser(user(c), noFileID, func(ctx context.Context, tx pgx.Tx) error {
-		found, err = postgres.ListFiles(ctx, tx, user(c), f)
+	err = a.readAs(user(c), noFileID, func(ctx context.Context, db postgres.Querier) error {
+		found, err = postgres.ListFiles(ctx, db, user(c), f)
 		return err
 	})
 	if err != nil {
@@ -133,13 +132,22 @@ func parseFileKey(cursor string) (*postgres.FileKey, error) {
 	return key, nil
 }
 
-// getFile answers with one completed asset.
+// getFile answers with one completed asset; of one that is being deleted, with why it is there still.
 func (a *API) getFile(c *fiber.Ctx) error {
 	id, err := fileParam(c)
 	if err != nil {
 		return err
 	}
 	f, err := a.findFile(user(c), id)
+	var removal *removalView
+	if isNotFound(err) {
+		var leaving postgres.LeavingFile
+		err = a.readAs(user(c), noFileID, func(ctx context.Context, db postgres.Querier) (err error) {
+			leaving, err = postgres.GetLeavingFile(ctx, db, user(c), id.upload, id.provider, id.row)
+			return err
+		})
+		f, removal = leaving.File, viewRemoval(leaving)
+	}
 	if err != nil {
 		return err
 	}
@@ -147,16 +155,17 @@ func (a *API) getFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	v.Deletion = removal
 	c.Set(fiber.HeaderCacheControl, caching(v.signed))
 	return answer(c, http.StatusOK, v)
 }
 
 func (a *API) findFile(user string, id fileID) (f postgres.File, err error) {
-	err = a.asUser(user, noFileID, func(ctx context.Context, tx pgx.Tx) error {
+	err = a.readAs(user, noFileID, func(ctx context.Context, db postgres.Querier) error {
 		if id.upload != "" {
-			f, err = postgres.GetFile(ctx, tx, user, id.upload)
+			f, err = postgres.GetFile(ctx, db, user, id.upload)
 		} else {
-			f, err = postgres.GetFileRow(ctx, tx, user, id.provider, id.row)
+			f, err = postgres.GetFileRow(ctx, db, user, id.provider, id.row)
 		}
 		return err
 	})

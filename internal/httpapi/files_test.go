@@ -63,7 +63,7 @@ func TestAFile(t *testing.T) {
 	r := s.do(t, "GET", "/v1/files/cloudinary-7", nil)
 	want := `{"id":"cloudinary-7","upload_id":null,"provider":"cloudinary","asset_id":"old","url":"https://res.cloudinary.com/demo/image/upload/v1/old.png",` +
 		`"thumbnail_url":"https://res.cloudinary.com/demo/image/upload/c_fill,w_300,h_300/v1/old.jpg","resource_type":"image","file_name":null,"content_type":null,` +
-		`"size":null,"version":null,"format":null,"width":null,"height":null,"tags":[],"uploaded_at":null,` +
+		`"size":null,"version":null,"format":null,"width":null,"height":null,"tags":[],"uploaded_at":null,"deletion":null,` +
 		`"links":{"self":"/v1/files/cloudinary-7","content":"/v1/files/cloudinary-7/content","upload":null}}` + "\n"
 	if r.text != want {
 		t.Errorf("got  %s\nwant %s", r.text, want)

@@ -133,9 +133,25 @@ type fileView struct {
 	Height       *int                `json:"height"`
 	Tags         []string            `json:"tags"`
 	UploadedAt   *time.Time          `json:"uploaded_at"`
+	Deletion     *removalView        `json:"deletion"` // null for what nobody has deleted
 	Links        fileLinks           `json:"links"`
 
 	signed bool // URL and ThumbnailURL open the file
+}
+
+// removalView says how far the deletion of a file has come that its provider still has.
+type removalView struct {
+	AskedAt time.Time     `json:"asked_at"`
+	Attempt int           `json:"attempt"`
+	Error   *upload.Error `json:"error"`
+}
+
+func viewRemoval(f postgres.LeavingFile) *removalView {
+	v := &removalView{AskedAt: *utc(&f.AskedAt), Attempt: f.Attempt}
+	if f.ErrorCode != nil && f.ErrorMessage != nil {
+		v.Error = &upload.Error{Code: *f.ErrorCode, Message: *f.ErrorMessage, Retryable: true}
+	}
+	return v
 }
 
 type fileLinks struct {

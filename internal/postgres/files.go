@@ -50,31 +50,37 @@ type FileKey struct {
 }
 
 // fileColumns make rows of both tables alike. The sort column has no NULLs: a row may lack its time stamp.
-const uploadcareFiles = `
+const uploadcareRows = `
 	SELECT 'uploadcare' AS provider, id::bigint AS row, upload_id, file_id AS asset_id, file_url AS url,
 	       ` + uploadcareType + ` AS resource_type,
 	       file_name, content_type, size, NULL::bigint AS version, NULL::text AS format, NULL::integer AS width, NULL::integer AS height,
 	       NULL::text[] AS tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
 	FROM public.uploadcare_files f
-	WHERE user_id = @user
-	  AND NOT EXISTS (SELECT FROM slipway.file_deletions d WHERE d.provider = 'uploadcare' AND d.guide_row = f.id)`
+	WHERE user_id = @user`
 
 // uploadcareType tells the kind of an asset from its content type, for Uploadcare has no kinds.
 const uploadcareType = `CASE WHEN content_type LIKE 'image/%' OR content_type = 'application/pdf' THEN 'image'
 	            WHEN content_type LIKE 'video/%' OR content_type LIKE 'audio/%' THEN 'video'
 	            WHEN content_type IS NULL THEN '' ELSE 'raw' END`
 
-const cloudinaryFiles = `
+const cloudinaryRows = `
 	SELECT 'cloudinary' AS provider, id::bigint AS row, upload_id, public_id AS asset_id, media_url AS url, resource_type,
 	       file_name, content_type, size, version, format, width, height, tags, upload_timestamp, coalesce(upload_timestamp, '-infinity') AS at
 	FROM public.cloudinary_files f
-	WHERE user_id = @user
+	WHERE user_id = @user`
+
+// What is being deleted is in no list.
+const (
+	uploadcareFiles = uploadcareRows + `
+	  AND NOT EXISTS (SELECT FROM slipway.file_deletions d WHERE d.provider = 'uploadcare' AND d.guide_row = f.id)`
+	cloudinaryFiles = cloudinaryRows + `
 	  AND NOT EXISTS (SELECT FROM slipway.file_deletions d WHERE d.provider = 'cloudinary' AND d.guide_row = f.id)`
+)
 
 const fileColumns = `provider, row, upload_id, asset_id, url, resource_type, file_name, content_type, size, version, format, width, height, tags, upload_timestamp`
 
 // ListFiles returns a user's files, newest first.
-func ListFiles(ctx context.Context, db DB, user string, f FileFilter) ([]File, error) {
+func ListFiles(ctx context.Context, db Querier, user string, f FileFilter) ([]File, error) {
 	a := args{"user": user, "resource_type": f.ResourceType, "limit": f.Limit}
 	if f.After != nil {
 		at := pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
@@ -122,26 +128,51 @@ func olderThan(table, key string) string {
 }
 
 // GetFile returns a user's file by the upload that made it, or ErrNoUpload.
-func GetFile(ctx context.Context, db DB, user string, id upload.ID) (File, error) {
-	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+
+func GetFile(ctx context.Context, db Querier, user string, id upload.ID) (File, error) {
+	return oneFile[File](ctx, db, `SELECT `+fileColumns+` FROM (`+
 		uploadcareFiles+` AND upload_id = @id UNION ALL `+cloudinaryFiles+` AND upload_id = @id) f`, args{"user": user, "id": id})
 }
 
 // GetFileRow returns a user's file by its row in a guide table, or ErrNoUpload.
-func GetFileRow(ctx context.Context, db DB, user, provider string, row int64) (File, error) {
+func GetFileRow(ctx context.Context, db Querier, user, provider string, row int64) (File, error) {
 	from, ok := map[string]string{"uploadcare": uploadcareFiles, "cloudinary": cloudinaryFiles}[provider]
 	if !ok {
 		return File{}, ErrNoUpload
 	}
-	return oneFile(ctx, db, `SELECT `+fileColumns+` FROM (`+from+` AND id = @row::bigint) f`, args{"user": user, "row": row})
+	return oneFile[File](ctx, db, `SELECT `+fileColumns+` FROM (`+from+` AND id = @row::bigint) f`, args{"user": user, "row": row})
 }
 
-func oneFile(ctx context.Context, db DB, sql string, a args) (File, error) {
+// LeavingFile is a file that its owner has deleted and its provider still has.
+type LeavingFile struct {
+	File
+	AskedAt time.Time
+	Attempt int
+
+	// Why it is there still; nil while nothing has gone wrong.
+	ErrorCode    *upload.Code
+	ErrorMessage *string
+}
+
+// GetLeavingFile returns a user's file that is being deleted, by the upload that made it or else by its row in
+// a guide table, or ErrNoUpload.
+func GetLeavingFile(ctx context.Context, db Querier, user string, id upload.ID, provider string, row int64) (LeavingFile, error) {
+	return oneFile[LeavingFile](ctx, db, `
+		SELECT `+fileColumns+`, asked_at, attempt, error_code, error_message
+		FROM (`+uploadcareRows+` UNION ALL `+cloudinaryRows+`) f
+		JOIN (SELECT provider AS its_provider, guide_row, created_at AS asked_at, attempt, error_code, error_message
+		      FROM slipway.file_deletions
+		      WHERE user_id = @user
+		        AND (upload_id = nullif(@id, '')::uuid OR provider = @provider AND guide_row = @row::bigint)) d
+		  ON d.its_provider = f.provider AND d.guide_row = f.row`,
+		args{"user": user, "id": string(id), "provider": provider, "row": row})
+}
+
+func oneFile[T File | LeavingFile](ctx context.Context, db Querier, sql string, a args) (f T, err error) {
 	rows, err := db.Query(ctx, sql, a)
 	if err != nil {
-		return File{}, fmt.Errorf("read the file: %w", err)
+		return f, fmt.Errorf("read the file: %w", err)
 	}
-	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
+	f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[T])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, ErrNoUpload
 	}
