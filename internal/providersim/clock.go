@@ -1,6 +1,7 @@
 package providersim
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -11,10 +12,11 @@ import (
 type Clock struct {
 	mu     sync.Mutex
 	offset time.Duration
+	moved  chan struct{} // closed by the next Advance
 }
 
 // NewClock returns a clock that shows the true time.
-func NewClock() *Clock { return &Clock{} }
+func NewClock() *Clock { return &Clock{moved: make(chan struct{})} }
 
 // Now is the simulator's time, in UTC.
 func (c *Clock) Now() time.Time {
@@ -28,6 +30,30 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.offset += d
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// Wait returns when d has passed on this clock, or ctx's error when that ends first.
+func (c *Clock) Wait(ctx context.Context, d time.Duration) error {
+	for due := c.Now().Add(d); ; {
+		c.mu.Lock()
+		moved, left := c.moved, due.Sub(time.Now().Add(c.offset))
+		c.mu.Unlock()
+		if left <= 0 {
+			return ctx.Err()
+		}
+		passed := time.NewTimer(left)
+		select {
+		case <-ctx.Done():
+		case <-moved:
+		case <-passed.C:
+		}
+		passed.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 }
 
 // ServeHTTP shows the time on GET and moves it on POST {"advance":"25h"}.

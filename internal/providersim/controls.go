@@ -1,10 +1,12 @@
 package providersim
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -17,11 +19,13 @@ type Controls struct {
 	Faults   *Faults
 	Requests *Requests
 	Line     *Line
+	Notices  *Notices
 }
 
 // NewControls returns controls with the true time, a fast line and no faults.
 func NewControls() *Controls {
-	return &Controls{Clock: NewClock(), Faults: NewFaults(), Requests: NewRequests(), Line: NewLine()}
+	clock := NewClock()
+	return &Controls{Clock: clock, Faults: NewFaults(), Requests: NewRequests(), Line: NewLine(), Notices: NewNotices(clock)}
 }
 
 // Handler serves next under these controls, and the control routes beside it. A web page of
@@ -32,6 +36,8 @@ func (c *Controls) Handler(next http.Handler) http.Handler {
 	control.Handle("/_sim/faults", c.Faults)
 	control.Handle("/_sim/requests", c.Requests)
 	control.Handle("/_sim/line", c.Line)
+	control.Handle("/_sim/notices", c.Notices)
+	control.HandleFunc("POST /_sim/notices/release", c.Notices.serveRelease)
 	control.Handle("/", next)
 	service := c.Requests.Wrap(c.Line.Wrap(c.Faults.Wrap(next)))
 
@@ -65,6 +71,25 @@ func ReadControl(w http.ResponseWriter, r *http.Request, v any) bool {
 		return false
 	}
 	return true
+}
+
+// readRules decodes one rule or an array of them. On false it has answered 400.
+func readRules[T any](w http.ResponseWriter, r *http.Request) ([]T, bool) {
+	var body json.RawMessage
+	if !ReadControl(w, r, &body) {
+		return nil, false
+	}
+	if body[0] != '[' {
+		body = slices.Concat([]byte{'['}, body, []byte{']'})
+	}
+	var rules []T
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&rules); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, false
+	}
+	return rules, true
 }
 
 // WriteControl answers a control request with v as indented JSON.

@@ -8,6 +8,7 @@
 //	/_sim/requests  what was asked, and how much was sent (Requests)
 //	/_sim/clock     what time it is                       (Clock)
 //	/_sim/line      how slow the line is                  (Line)
+//	/_sim/notices   what was told to webhooks, and what becomes of what will be (Notices)
 //
 // Control routes are never delayed, broken or counted. Every other /_sim/ route is the
 // simulator's own. Nothing here knows how Slipway talks to a provider: a simulator is held

@@ -1,8 +1,6 @@
 package providersim
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -119,21 +117,11 @@ func (f *Faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet:
 	case http.MethodPost:
-		var body json.RawMessage
-		if !ReadControl(w, r, &body) {
+		rules, ok := readRules[Rule](w, r)
+		if !ok {
 			return
 		}
-		if body[0] != '[' {
-			body = append(append([]byte{'['}, body...), ']')
-		}
-		var rules []Rule
-		dec := json.NewDecoder(bytes.NewReader(body))
-		dec.DisallowUnknownFields()
-		err := dec.Decode(&rules)
-		if err == nil {
-			err = f.Add(rules...)
-		}
-		if err != nil {
+		if err := f.Add(rules...); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
@@ -154,16 +142,25 @@ func (f *Faults) match(r *http.Request) *rule {
 		if rule.Method != "" && rule.Method != r.Method || !rule.path.MatchString(r.URL.RequestURI()) {
 			continue
 		}
-		if rule.Times > 0 && rule.Hits == rule.Times {
-			continue
-		}
-		rule.Seen++
-		if rule.Seen > rule.Skip {
-			rule.Hits++
+		if meet(rule.Skip, rule.Times, &rule.Seen, &rule.Hits) {
 			return rule
 		}
 	}
 	return nil
+}
+
+// meet counts what a rule matches and is whether the rule has it: neither among the first,
+// which it skips, nor when it is spent.
+func meet(skip, times int, seen, hits *int) bool {
+	if times > 0 && *hits == times {
+		return false
+	}
+	*seen++
+	if *seen <= skip {
+		return false
+	}
+	*hits++
+	return true
 }
 
 // Wrap lets the faults happen around next.

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// adminPaths are what the Admin API's paths begin with.
+var adminPaths = []string{"resources", "ping", "triggers", "usage"}
+
 // quota counts the Admin calls of the running hour.
 type quota struct {
 	mu   sync.Mutex
@@ -71,6 +74,8 @@ func (s *Sim) adminAnswer(r *http.Request, path []string) (any, error) {
 		return map[string]string{"status": "ok"}, nil
 	case path[0] == "usage" && get:
 		return s.usage(), nil
+	case path[0] == "triggers":
+		return s.answerTriggers(r.Method, f, rest)
 	case path[0] != "resources":
 	case len(rest) == 0 && get:
 		return map[string][]string{"resource_types": resourceTypes}, nil
@@ -221,8 +226,9 @@ func (s *Sim) deleteResources(f *form, resourceType, deliveryType string) (any, 
 		}
 	}
 	done := deletion{Deleted: map[string]string{}, Counts: map[string]map[string]int{}}
+	var gone []asset
 	for _, publicID := range ids {
-		found, err := s.assets.remove(identity{resourceType, deliveryType, publicID})
+		a, found, err := s.assets.remove(identity{resourceType, deliveryType, publicID})
 		if err != nil {
 			return nil, err
 		}
@@ -231,9 +237,11 @@ func (s *Sim) deleteResources(f *form, resourceType, deliveryType string) (any, 
 		if found {
 			done.Deleted[publicID] = "deleted"
 			count["original"] = 1
+			gone = append(gone, a)
 		}
 		done.Counts[publicID] = count
 	}
+	s.notifyDelete(f.get("notification_url"), gone...)
 	return done, nil
 }
 

@@ -105,13 +105,15 @@ func (l *library) put(a asset, overwrite bool) (stored asset, existing, overwrit
 }
 
 // change alters what is known of an asset, but neither its identity nor its bytes.
-func (l *library) change(id identity, f func(*asset)) (asset, bool, error) {
+func (l *library) change(id identity, f func(*asset)) (before, after asset, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rows.Update(id.key(), func(a *asset) error {
+	after, ok, err = l.rows.Update(id.key(), func(a *asset) error {
+		before = *a
 		f(a)
 		return nil
 	})
+	return before, after, ok, err
 }
 
 var errTaken = errors.New("another asset has that public id")
@@ -136,15 +138,15 @@ func (l *library) move(from, to identity, overwrite bool, now time.Time) (asset,
 	return a, true, l.files.Remove(old.Blobs...)
 }
 
-// remove deletes an asset; found is whether there was one.
-func (l *library) remove(id identity) (found bool, err error) {
+// remove deletes an asset and returns what it was; found is whether there was one.
+func (l *library) remove(id identity) (a asset, found bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, found := l.rows.Get(id.key())
+	a, found = l.rows.Get(id.key())
 	if !found {
-		return false, nil
+		return asset{}, false, nil
 	}
-	return true, errors.Join(l.rows.Delete(id.key()), l.files.Remove(a.Blobs...))
+	return a, true, errors.Join(l.rows.Delete(id.key()), l.files.Remove(a.Blobs...))
 }
 
 // list returns the ready assets that pass, newest first.

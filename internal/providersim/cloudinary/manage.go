@@ -23,14 +23,14 @@ func (s *Sim) destroy(_ *http.Request, f *form, pathType string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.assets.remove(id)
+	a, found, err := s.assets.remove(id)
 	if err != nil {
 		return nil, err
 	}
 	result := "not found"
 	if found {
 		result = "ok"
-		s.notifyDelete(f.get("notification_url"), id)
+		s.notifyDelete(f.get("notification_url"), a)
 	}
 	return map[string]string{"result": result}, nil
 }
@@ -48,7 +48,7 @@ func (s *Sim) explicit(r *http.Request, f *form, pathType string) (any, error) {
 	if _, ok := s.assets.get(id, now); !ok {
 		return nil, notFound(id.PublicID)
 	}
-	a, ok, err := s.assets.change(id, func(a *asset) {
+	before, a, ok, err := s.assets.change(id, func(a *asset) {
 		a.annotate(f)
 		a.UpdatedAt = now
 	})
@@ -59,7 +59,9 @@ func (s *Sim) explicit(r *http.Request, f *form, pathType string) (any, error) {
 		return nil, notFound(id.PublicID)
 	}
 	v := s.view(r, a)
-	v.Eager = s.eager(r, f, a)
+	s.addEager(&v, r, f, a)
+	s.notifyChanges(f.get("notification_url"), before, a)
+	s.notifyEager(f, a, v, 0)
 	return v, nil
 }
 
@@ -88,5 +90,6 @@ func (s *Sim) rename(r *http.Request, f *form, pathType string) (any, error) {
 	case !ok:
 		return nil, notFound(from.PublicID)
 	}
+	s.notifyRename(f.get("notification_url"), from, a)
 	return s.view(r, a), nil
 }

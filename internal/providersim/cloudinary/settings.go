@@ -22,8 +22,7 @@ type Settings struct {
 	Pending    int      `json:"pending"`     // so many next uploads are answered status:pending
 	PendingFor Duration `json:"pending_for"` // how long a pending upload stays invisible
 
-	NotificationURL string   `json:"notification_url"` // told of every upload and deletion that names no other
-	HookDelay       Duration `json:"hook_delay"`       // between tries of a notification: this, twice this, thrice
+	HookDelay Duration `json:"hook_delay"` // between tries of a notification: this, twice this, thrice, on the simulator's clock
 }
 
 // Limits are the most bytes that one asset may have, by resource type.

@@ -47,8 +47,10 @@ type Sim struct {
 	assets   *library
 	partials *partials
 	quota    quota
-	client   *http.Client // fetches remote files, delivers notifications
-	hooks    *hooks
+	client   *http.Client // fetches remote files
+
+	triggering sync.Mutex
+	triggers   *providersim.Table[trigger]
 
 	mu       sync.Mutex
 	settings Settings
@@ -79,11 +81,14 @@ func New(o Options) (*Sim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cloudinary simulator: %w", errors.Join(err, assets.Close()))
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	triggers, err := providersim.OpenTable[trigger](filepath.Join(o.Dir, "triggers.log"))
+	if err != nil {
+		return nil, fmt.Errorf("cloudinary simulator: %w", errors.Join(err, parts.Close(), assets.Close()))
+	}
 	return &Sim{
 		cloud: o.CloudName, key: o.APIKey, secret: o.APISecret,
-		controls: o.Controls, files: files, assets: assets, partials: parts,
-		client: client, hooks: newHooks(client),
+		controls: o.Controls, files: files, assets: assets, partials: parts, triggers: triggers,
+		client:   &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 		settings: settings, base: strings.TrimSuffix(o.DeliveryBase, "/"),
 	}, nil
 }
@@ -93,8 +98,8 @@ func (s *Sim) Handler() http.Handler { return s.controls.Handler(http.HandlerFun
 
 // Close ends what runs behind the answers and closes the records; requests fail from here on.
 func (s *Sim) Close() error {
-	s.hooks.Close()
-	return errors.Join(s.partials.Close(), s.assets.Close())
+	s.controls.Notices.Close()
+	return errors.Join(s.partials.Close(), s.assets.Close(), s.triggers.Close())
 }
 
 // SetDeliveryBase changes what urls begin with, once the address of a listener is known.
@@ -177,7 +182,7 @@ func (s *Sim) serveAPI(w http.ResponseWriter, r *http.Request, cloud string, pat
 		writeError(w, fail(http.StatusUnauthorized, "Invalid cloud_name "+cloud))
 		return
 	}
-	if path[0] == "resources" || path[0] == "ping" || path[0] == "usage" {
+	if slices.Contains(adminPaths, path[0]) {
 		s.admin(w, r, path)
 		return
 	}

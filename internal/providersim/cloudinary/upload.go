@@ -274,9 +274,9 @@ func (s *Sim) store(r *http.Request, f *form, d draft) (answer any, kept bool, e
 	}
 	view := s.view(r, a)
 	view.Overwritten, view.Existing, view.Done = overwritten, existing, d.chunked
-	view.Eager = s.eager(r, f, a)
+	s.addEager(&view, r, f, a)
 	if !existing {
-		s.notifyUpload(f.get("notification_url"), view, a.ReadyAt.Sub(now))
+		s.notifyUpload(f, a, view)
 	}
 	if pending {
 		return pendingAnswer{

@@ -40,6 +40,7 @@ type view struct {
 	OriginalFilename string          `json:"original_filename,omitempty"`
 	APIKey           string          `json:"api_key,omitempty"`
 	Eager            []derived       `json:"eager,omitempty"`
+	BatchID          string          `json:"batch_id,omitempty"` // of copies that come later
 
 	*footage
 
@@ -135,21 +136,23 @@ func (s *Sim) url(r *http.Request, a asset, transformation string) string {
 	return strings.Join(parts, "/")
 }
 
-// eager are the derived copies that the form asks for. None is really made: delivery serves
-// the original.
-func (s *Sim) eager(r *http.Request, f *form, a asset) []derived {
+// addEager adds the derived copies that the form asks for. None is really made: delivery
+// serves the original.
+func (s *Sim) addEager(v *view, r *http.Request, f *form, a asset) {
 	chains := f.get("eager")
 	if chains == "" {
-		return nil
+		return
 	}
-	var made []derived
+	later := f.flag("eager_async", false)
+	if later {
+		v.BatchID = hexID()
+	}
 	for chain := range strings.SplitSeq(chains, "|") {
 		d := derived{Transformation: chain, Bytes: a.Bytes, Format: a.Format, URL: s.url(r, a, chain)}
 		d.SecureURL = d.URL
-		if f.flag("eager_async", false) {
+		if later {
 			d.Status, d.Bytes = "processing", 0
 		}
-		made = append(made, d)
+		v.Eager = append(v.Eager, d)
 	}
-	return made
 }

@@ -141,16 +141,33 @@ func (s *Sim) asset(id string) (Asset, bool) {
 	return a.at(s.Controls.Clock.Now()), true
 }
 
+// appear keeps a file that is new in the project and tells of it. One that is stored at once
+// is told of twice, as uploaded and as stored; the documentation leaves the latter open.
+func (s *Sim) appear(a Asset) error {
+	if err := s.assets.Put(a.UUID, a); err != nil {
+		return err
+	}
+	if err := s.notify(fileUploaded, a, byAPI(), nil); err != nil || a.Stored == nil {
+		return err
+	}
+	return s.notify(fileStored, a, byAPI(), nil)
+}
+
 // store makes a file permanent; storing again keeps the first time stamp, and a removed file
 // stays removed.
 func (s *Sim) store(id string) (Asset, bool, error) {
 	now := s.Controls.Clock.Now()
+	stored := false
 	a, ok, err := s.assets.Update(id, func(a *Asset) error {
-		if *a = a.at(now); a.Stored == nil && a.Removed == nil {
+		*a = a.at(now)
+		if stored = a.Stored == nil && a.Removed == nil; stored {
 			a.Stored = &now
 		}
 		return nil
 	})
+	if err == nil && stored {
+		err = s.notify(fileStored, a, byAPI(), nil)
+	}
 	return a, ok, err
 }
 
@@ -168,7 +185,14 @@ func (s *Sim) remove(id string) (Asset, bool, error) {
 	if err == nil {
 		err = s.files.Remove(blobs...)
 	}
-	return a, ok, err
+	if err != nil || len(blobs) == 0 {
+		return a, ok, err
+	}
+	by := byAPI()
+	if a.Expired {
+		by = bySystem()
+	}
+	return a, ok, s.notify(fileDeleted, a, by, nil)
 }
 
 // sweep frees the bytes of what has expired, at most once an hour of the simulator's clock.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"slipway/internal/providersim"
@@ -28,6 +29,10 @@ type Config struct {
 	ExpiredIs404  bool  `json:"expired_is_404"` // REST forgets an expired file instead of showing it removed
 	OldVersions   bool  `json:"old_versions"`   // REST 0.5 and 0.6 are answered (as 0.7) instead of 406
 	ClockSkewSecs int64 `json:"clock_skew_s"`   // how far the service is ahead of its clients' Date and expire
+
+	NoWebhooks   bool  `json:"no_webhooks"`    // the plan has none
+	WebhookTries int   `json:"webhook_tries"`  // of one notification that is not answered 2xx; 0 is 1, for none more are documented
+	WebhookGapMS int64 `json:"webhook_gap_ms"` // between them, on the simulator's clock
 }
 
 func (c Config) check() error {
@@ -37,10 +42,15 @@ func (c Config) check() error {
 	if secret, err := hex.DecodeString(c.DeliverySecret); err != nil || c.SecureDelivery && len(secret) == 0 {
 		return errors.New("secure_delivery needs delivery_secret, which is hexadecimal")
 	}
-	if c.MaxFileSize < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 {
-		return fmt.Errorf("max_file_size, throttle_next and retry_after are not negative")
+	if c.MaxFileSize < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 || c.WebhookTries < 0 {
+		return errors.New("max_file_size, throttle_next, retry_after and webhook_tries are not negative")
 	}
 	return nil
+}
+
+// hookWaits are the waits before the further tries of a notification.
+func (c Config) hookWaits() []time.Duration {
+	return slices.Repeat([]time.Duration{time.Duration(c.WebhookGapMS) * time.Millisecond}, max(0, c.WebhookTries-1))
 }
 
 // Config is the present configuration.

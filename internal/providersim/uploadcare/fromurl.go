@@ -116,7 +116,7 @@ func (s *Sim) download(job *fetch, source string, one file) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return a.UUID, s.assets.Put(a.UUID, a)
+	return a.UUID, s.appear(a)
 }
 
 // fetchReader counts what has come in.

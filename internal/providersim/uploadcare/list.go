@@ -145,7 +145,7 @@ func (s *Sim) list(c restCall) (restAnswer, error) {
 	first, last := l.page(found)
 	results := []restView{}
 	for _, a := range found[first:last] {
-		results = append(results, s.restView(c.Request, a))
+		results = append(results, c.view(s, a))
 	}
 	page := map[string]any{
 		"next": nil, "previous": nil, "total": len(found), "totals": totals, "per_page": l.limit, "results": results,

@@ -153,7 +153,7 @@ func (s *Sim) complete(r *http.Request) (any, error) {
 		return nil, err
 	}
 	// The asset comes first: a process killed in between completes again, over the same parts.
-	if err := s.assets.Put(id, a); err != nil {
+	if err := s.appear(a); err != nil {
 		return nil, err
 	}
 	ses.Completed = true

@@ -72,6 +72,7 @@ func (s *Sim) restRoutes() http.Handler {
 	route("PUT /files/{uuid}/metadata/{key}/{$}", s.putMetadata)
 	route("DELETE /files/{uuid}/metadata/{key}/{$}", s.deleteMetadata)
 	route("GET /project/{$}", s.project)
+	s.webhookRoutes(route)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !hasMethod(mux, r) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -89,7 +90,7 @@ func (s *Sim) restRoutes() http.Handler {
 
 // hasMethod is whether the path of a request that mux has no route for takes another method.
 func hasMethod(mux *http.ServeMux, r *http.Request) bool {
-	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "/" {
@@ -154,7 +155,16 @@ func (s *Sim) show(c restCall) (restAnswer, error) {
 	if !s.known(a, ok) {
 		return restAnswer{}, errNotFound
 	}
-	return restAnswer{http.StatusOK, s.restView(c.Request, a)}, nil
+	return restAnswer{http.StatusOK, c.view(s, a)}, nil
+}
+
+// view shows a file as the request asks for it.
+func (c restCall) view(s *Sim, a Asset) restView {
+	v := s.restView(apiBase(c.Request), a)
+	if strings.Contains(c.URL.Query().Get("include"), "appdata") {
+		v.AppData = &struct{}{}
+	}
+	return v
 }
 
 // one answers with a file that change was made to.
@@ -167,7 +177,7 @@ func (s *Sim) one(change func(id string) (Asset, bool, error)) func(restCall) (r
 		if !s.known(a, ok) {
 			return restAnswer{}, errNotFound
 		}
-		return restAnswer{http.StatusOK, s.restView(c.Request, a)}, nil
+		return restAnswer{http.StatusOK, c.view(s, a)}, nil
 	}
 }
 
@@ -198,7 +208,7 @@ func (s *Sim) batch(change func(id string) (Asset, bool, error)) func(restCall) 
 				problems[id] = "Missing in the project"
 				continue
 			}
-			result = append(result, s.restView(c.Request, a))
+			result = append(result, c.view(s, a))
 		}
 		return restAnswer{http.StatusOK, map[string]any{"status": "ok", "problems": problems, "result": result}}, nil
 	}
@@ -238,43 +248,46 @@ func (s *Sim) putMetadata(c restCall) (restAnswer, error) {
 		return restAnswer{}, &restError{Status: 400, Detail: "Invalid metadata key."}
 	}
 	status := http.StatusOK
-	_, ok, err := s.assets.Update(c.PathValue("uuid"), func(a *Asset) error {
-		if _, has := a.Metadata[key]; !has {
+	err := s.changeMetadata(c.PathValue("uuid"), func(metadata map[string]string) error {
+		if _, has := metadata[key]; !has {
 			status = http.StatusCreated
-			if len(a.Metadata) == maxMetadataKeys {
+			if len(metadata) == maxMetadataKeys {
 				return &restError{Status: 400, Detail: "Too many metadata keys."}
 			}
 		}
-		a.Metadata = maps.Clone(notNil(a.Metadata))
-		a.Metadata[key] = value
+		metadata[key] = value
 		return nil
 	})
-	if err != nil {
-		return restAnswer{}, err
-	}
-	if !ok {
-		return restAnswer{}, errNotFound
-	}
-	return restAnswer{status, value}, nil
+	return restAnswer{status, value}, err
 }
 
 func (s *Sim) deleteMetadata(c restCall) (restAnswer, error) {
 	key := c.PathValue("key")
-	_, ok, err := s.assets.Update(c.PathValue("uuid"), func(a *Asset) error {
-		if _, has := a.Metadata[key]; !has {
+	err := s.changeMetadata(c.PathValue("uuid"), func(metadata map[string]string) error {
+		if _, has := metadata[key]; !has {
 			return errNotFound
 		}
-		a.Metadata = maps.Clone(a.Metadata)
-		delete(a.Metadata, key)
+		delete(metadata, key)
 		return nil
 	})
-	if err != nil {
-		return restAnswer{}, err
+	return restAnswer{status: http.StatusNoContent}, err
+}
+
+// changeMetadata changes a file's metadata and tells of it.
+func (s *Sim) changeMetadata(id string, change func(metadata map[string]string) error) error {
+	var before map[string]string
+	a, ok, err := s.assets.Update(id, func(a *Asset) error {
+		before = notNil(a.Metadata)
+		a.Metadata = maps.Clone(before)
+		return change(a.Metadata)
+	})
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errNotFound
 	}
-	if !ok {
-		return restAnswer{}, errNotFound
-	}
-	return restAnswer{status: http.StatusNoContent}, nil
+	return s.notify(fileInfoUpdated, a, byAPI(), &previousValues{before})
 }
 
 // restView is the file object of REST 0.7.
@@ -297,22 +310,23 @@ type restView struct {
 	AppData          *struct{}         `json:"appdata,omitempty"` // only when asked for
 }
 
-func (s *Sim) restView(r *http.Request, a Asset) restView {
+// restView shows a file whose API is found at base.
+func (s *Sim) restView(base string, a Asset) restView {
 	v := restView{
-		UUID: a.UUID, URL: apiBase(r) + "/files/" + a.UUID + "/", OriginalFilename: a.Name, Size: a.Size,
+		UUID: a.UUID, URL: base + "/files/" + a.UUID + "/", OriginalFilename: a.Name, Size: a.Size,
 		MimeType: a.MimeType, IsImage: a.Image != nil, IsReady: a.readyAt(s.Controls.Clock.Now()),
 		Uploaded: a.Uploaded.Format(restTime), Stored: stamp(a.Stored), Removed: stamp(a.Removed),
 		ContentInfo: a.contentInfo(), Metadata: notNil(a.Metadata), Tags: append([]string{}, a.Tags...),
 	}
 	if a.Removed == nil {
-		link := s.base().CDN + "/" + a.UUID + "/" + safeName(a.Name)
+		link := s.cdnURL(a)
 		v.OriginalFileURL = &link
-	}
-	if strings.Contains(r.URL.Query().Get("include"), "appdata") {
-		v.AppData = &struct{}{}
 	}
 	return v
 }
+
+// cdnURL is where the CDN has the file, or had it.
+func (s *Sim) cdnURL(a Asset) string { return s.base().CDN + "/" + a.UUID + "/" + safeName(a.Name) }
 
 func stamp(t *time.Time) *string {
 	if t == nil {

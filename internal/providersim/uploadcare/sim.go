@@ -39,6 +39,7 @@ type Sim struct {
 	assets   *providersim.Table[Asset]   // by uuid
 	sessions *providersim.Table[Session] // by uuid
 	parts    *providersim.Table[part]    // by partKey
+	hooks    *providersim.Table[webhook] // by id
 
 	mu    sync.Mutex // held over a change to more than one row
 	swept time.Time  // of the simulator's clock
@@ -76,6 +77,9 @@ func New(o Options) (*Sim, error) {
 	if s.parts, err = providersim.OpenTable[part](filepath.Join(o.Dir, "parts.jsonl")); err != nil {
 		return nil, err
 	}
+	if s.hooks, err = providersim.OpenTable[webhook](filepath.Join(o.Dir, "webhooks.jsonl")); err != nil {
+		return nil, err
+	}
 	return s, s.files.RemoveUnless(s.named())
 }
 
@@ -109,7 +113,8 @@ func (s *Sim) base() Bases {
 // Close ends what runs in the background and closes the records. Handlers must have returned.
 func (s *Sim) Close() error {
 	s.fetching.end()
-	return errors.Join(s.assets.Close(), s.sessions.Close(), s.parts.Close())
+	s.Controls.Notices.Close()
+	return errors.Join(s.assets.Close(), s.sessions.Close(), s.parts.Close(), s.hooks.Close())
 }
 
 // Handler serves the Upload API, the REST API, the CDN and the control routes.

@@ -101,7 +101,7 @@ func (s *Sim) direct(r *http.Request) (answer any, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.assets.Put(id, a); err != nil {
+		if err := s.appear(a); err != nil {
 			return nil, err
 		}
 		ids[received.field] = id
