@@ -119,12 +119,23 @@ func uploadID(c *fiber.Ctx) (upload.ID, error) {
 	return id, err
 }
 
-// asUser asks the database for one user. Errors are coded: NotFound, with the message that is given, for
+// asUser changes the database for one user. Errors are coded: NotFound, with the message that is given, for
 // what is not there or not theirs, and Unavailable.
 func (a *API) asUser(user, notFound string, ask func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
 	defer cancel()
 	err := postgres.AsUser(ctx, a.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error { return ask(ctx, tx) })
+	return databaseError(err, notFound)
+}
+
+// readAs asks the database what one user may see. Errors are as asUser's.
+func (a *API) readAs(user, notFound string, ask func(context.Context, postgres.Querier) error) error {
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	r, err := postgres.ReadAs(a.Pool, postgres.Claims{Subject: user})
+	if err == nil {
+		err = ask(ctx, r)
+	}
 	return databaseError(err, notFound)
 }
 
@@ -150,8 +161,8 @@ const (
 )
 
 func (a *API) find(user string, id upload.ID) (u upload.Upload, err error) {
-	err = a.asUser(user, noUpload, func(ctx context.Context, tx pgx.Tx) error {
-		u, err = postgres.GetUpload(ctx, tx, user, id)
+	err = a.readAs(user, noUpload, func(ctx context.Context, db postgres.Querier) error {
+		u, err = postgres.GetUpload(ctx, db, user, id)
 		return err
 	})
 	return u, err

@@ -11,7 +11,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/gofiber/fiber/v2"
-	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
@@ -98,9 +97,9 @@ func (a *API) home(c *fiber.Ctx) error {
 		Providers: a.Ingest.Providers, DefaultProvider: a.Ingest.DefaultProvider, MaxBytes: a.limit(),
 		Commands: commands(a.base(c), caller(c).Token, a.Ingest.Providers[len(a.Ingest.Providers)-1]),
 	}
-	err := a.asUser(user(c), noUpload, func(ctx context.Context, tx pgx.Tx) error {
+	err := a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
 		var err error
-		p.Uploads, err = postgres.ListUploads(ctx, tx, user(c), postgres.UploadFilter{Limit: 10})
+		p.Uploads, err = postgres.ListUploads(ctx, db, user(c), postgres.UploadFilter{Limit: 10})
 		return err
 	})
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
 	"slipway/internal/upload"
@@ -91,8 +90,8 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 	f.Limit = page + 1
 
 	var found []upload.Upload
-	err = a.asUser(user(c), noUpload, func(ctx context.Context, tx pgx.Tx) error {
-		found, err = postgres.ListUploads(ctx, tx, user(c), f)
+	err = a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
+		found, err = postgres.ListUploads(ctx, db, user(c), f)
 		return err
 	})
 	if err != nil {

@@ -21,14 +21,20 @@ type Claims struct {
 	Subject string `json:"sub"`
 }
 
+// encode is the claims as the policies read them.
+func (c Claims) encode() (string, error) {
+	if !utf8.ValidString(c.Subject) || strings.ContainsRune(c.Subject, 0) {
+		return "", fmt.Errorf("act for a user: the id %q is not text", c.Subject)
+	}
+	b, err := json.Marshal(c)
+	return string(b), err
+}
+
 // AsUser runs f in a transaction that is bound by the request role's policies: it sees and writes
 // the rows of claims.Subject alone, whoever the pool logged in as. Role and claims are set in the
 // round trip that begins the transaction, and end with it.
 func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.Tx) error) (err error) {
-	if !utf8.ValidString(claims.Subject) || strings.ContainsRune(claims.Subject, 0) {
-		return fmt.Errorf("act for a user: the id %q is not text", claims.Subject)
-	}
-	c, err := json.Marshal(claims)
+	encoded, err := claims.encode()
 	if err != nil {
 		return err
 	}
@@ -39,7 +45,7 @@ func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.T
 		       set_config('request.jwt.claims', @claims, true),
 		       set_config('lock_timeout', '3s', true),
 		       set_config('idle_in_transaction_session_timeout', '5s', true)`,
-		args{"claims": string(c)})
+		args{"claims": encoded})
 	begun := pool.SendBatch(ctx, b)
 	tx := begun.Tx()
 	if tx != nil {

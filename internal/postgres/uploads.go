@@ -117,7 +117,7 @@ func UploadExists(ctx context.Context, db DB, id upload.ID) (there bool, err err
 }
 
 // GetUpload returns a user's upload, or ErrNoUpload for one that is unknown, foreign or joined to another.
-func GetUpload(ctx context.Context, db DB, user string, id upload.ID) (upload.Upload, error) {
+func GetUpload(ctx context.Context, db Querier, user string, id upload.ID) (upload.Upload, error) {
 	return oneUpload(db.Query(ctx, `
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
@@ -125,7 +125,7 @@ func GetUpload(ctx context.Context, db DB, user string, id upload.ID) (upload.Up
 }
 
 // UploadOf returns an upload whoever owns it: for the worker, and for what is public.
-func UploadOf(ctx context.Context, db DB, id upload.ID) (upload.Upload, error) {
+func UploadOf(ctx context.Context, db Querier, id upload.ID) (upload.Upload, error) {
 	return oneUpload(db.Query(ctx, `
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
@@ -141,7 +141,7 @@ type UploadFilter struct {
 }
 
 // ListUploads returns a user's uploads, newest first.
-func ListUploads(ctx context.Context, db DB, user string, f UploadFilter) ([]upload.Upload, error) {
+func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) ([]upload.Upload, error) {
 	where := ""
 	if len(f.Statuses) > 0 {
 		where += ` AND u.status = ANY (@statuses)`
