@@ -5,3 +5,4 @@ set -euo pipefail
 scripts="$(dirname "${BASH_SOURCE[0]}")"
 
 "$scripts/fetch-pgbouncer.sh"
+"$scripts/install-flask.sh"
