@@ -192,7 +192,10 @@ func TestMigrateAsOwner(t *testing.T) {
 	}
 }
 
-// ownedBy returns the URL of an empty database for a role of its own, without a password.
+// password is that of roles that tests make; a pooler asks for it.
+const password = "s3cret"
+
+// ownedBy returns the URL of an empty database for a role of its own.
 func ownedBy(t *testing.T, attributes string) string {
 	t.Helper()
 	u, err := url.Parse(postgrestest.Empty(t))
@@ -207,7 +210,7 @@ func ownedBy(t *testing.T, attributes string) string {
 	database := strings.TrimPrefix(u.Path, "/")
 	role := "owner_of_" + database
 	for _, sql := range []string{
-		`CREATE ROLE ` + role + ` LOGIN ` + attributes,
+		`CREATE ROLE ` + role + ` LOGIN PASSWORD '` + password + `' ` + attributes,
 		`ALTER DATABASE ` + database + ` OWNER TO ` + role,
 		// From PostgreSQL 16 on a role that somebody else has made is his to give away; on a hosted server the owner makes it.
 		`DO $$ BEGIN
@@ -221,7 +224,7 @@ func ownedBy(t *testing.T, attributes string) string {
 			t.Fatal(err)
 		}
 	}
-	u.User = url.User(role)
+	u.User = url.UserPassword(role, password)
 	return u.String()
 }
 

@@ -4,146 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sync/errgroup"
 
 	"slipway/internal/guides"
 	"slipway/internal/postgres"
-	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
 )
-
-// behind lists what a request may read and how a row there names its user.
-var behind = map[string]string{
-	"slipway.uploads":              "user_id",
-	"slipway.upload_events":        "user_id",
-	"slipway.staging_reservations": "user_id",
-	"slipway.idempotency_keys":     "user_id",
-	"slipway.direct_handouts":      "user_id",
-	"slipway.direct_uploads":       "user_id",
-	"slipway.upload_status":        "user_id",
-	"slipway.file_deletions":       "user_id",
-	"slipway.river_job":            "metadata ->> 'user_id'",
-	"public.uploadcare_files":      "user_id",
-	"public.cloudinary_files":      "user_id",
-}
-
-// populate gives a user a row in everything that a request may read.
-func (b bench) populate(t *testing.T, user string) {
-	t.Helper()
-	u := b.accepted(t, staged(user))
-	b.exec(t, `INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at) VALUES ($1, $2, 1, now())`, u.ID, user)
-	b.exec(t, `INSERT INTO slipway.idempotency_keys (user_id, key, fingerprint, upload_id) VALUES ($1, 'k', '', $2)`, user, u.ID)
-	b.exec(t, `INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ($1, 'uploadcare', now())`, user)
-	b.exec(t, `INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) VALUES ($1, $2, 'uploadcare')`, u.ID, user)
-	b.exec(t, `INSERT INTO slipway.file_deletions (id, user_id, provider, asset, job_id) VALUES ($1, $2, 'uploadcare', '{}', 0)`, upload.NewID(), user)
-	b.exec(t, guides.UploadcareInsert, "asset of "+user, "https://cdn.test/", user)
-	b.exec(t, guides.CloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
-}
-
-func TestAsUserSeesNobodyElse(t *testing.T) {
-	b := newBench(t)
-	var users []string
-	for n := range 8 {
-		users = append(users, fmt.Sprintf("user_%d", n))
-		b.populate(t, users[n])
-	}
-	var selects []string
-	for table, owner := range behind {
-		selects = append(selects, `SELECT `+owner+` AS owner FROM `+table)
-	}
-	everything := `SELECT count(*) FILTER (WHERE owner = $1), count(*) FILTER (WHERE owner IS DISTINCT FROM $1) FROM (` + strings.Join(selects, ` UNION ALL `) + `) every`
-	nobody := errors.New("nobody meant it")
-	var g errgroup.Group
-	for range 32 {
-		g.Go(func() error {
-			for range 200 {
-				user := users[rand.N(len(users))]
-				err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
-					var mine, others int
-					err := tx.QueryRow(t.Context(), everything, user).Scan(&mine, &others)
-					if err != nil {
-						return err
-					}
-					if mine != len(behind) || others != 0 {
-						return fmt.Errorf("%s sees %d rows of its own, not %d, and %d of others", user, mine, len(behind), others)
-					}
-					tag, err := tx.Exec(t.Context(), `UPDATE slipway.uploads SET file_name = user_id`)
-					if err == nil && tag.RowsAffected() != 1 {
-						err = fmt.Errorf("%s changed %d uploads", user, tag.RowsAffected())
-					}
-					if err == nil && rand.N(4) == 0 {
-						err = nobody
-					}
-					return err
-				})
-				if err != nil && !errors.Is(err, nobody) {
-					return err
-				}
-				if err := leftOver(t, b); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if n := one[int](t, b.Pool, `SELECT count(*) FROM slipway.uploads WHERE file_name NOT IN (user_id, 'film.mp4')`); n != 0 {
-		t.Errorf("%d uploads were written by others", n)
-	}
-}
-
-// leftOver tells what a connection of the pool still has of a user's transaction.
-func leftOver(t *testing.T, b bench) error {
-	var role, login, claims string
-	err := b.QueryRow(t.Context(), `SELECT current_user, session_user, coalesce(current_setting('request.jwt.claims', true), '')`).Scan(&role, &login, &claims)
-	if err == nil && (role != login || claims != "") {
-		err = fmt.Errorf("left over: role %s of %s, claims %q", role, login, claims)
-	}
-	return err
-}
-
-func TestAsUserLeavesNothingOnItsConnection(t *testing.T) {
-	boom := errors.New("boom")
-	ways := map[string]func(tx pgx.Tx) error{
-		"after a commit":             func(pgx.Tx) error { return nil },
-		"after an error":             func(pgx.Tx) error { return boom },
-		"after a statement's error":  func(tx pgx.Tx) error { _, err := tx.Exec(t.Context(), `SELECT 1/0`); return err },
-		"after an error unmentioned": func(tx pgx.Tx) error { _, _ = tx.Exec(t.Context(), `SELECT 1/0`); return nil },
-		"after a panic":              func(pgx.Tx) error { panic(boom) },
-	}
-	for name, f := range ways {
-		t.Run(name, func(t *testing.T) {
-			b := benchAt(t, postgres.Options{URL: postgrestest.New(t), MaxConns: 1})
-			before := one[int](t, b.Pool, `SELECT pg_backend_pid()`)
-			func() {
-				defer func() {
-					if r := recover(); r != nil && r != any(boom) {
-						panic(r)
-					}
-				}()
-				_ = postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, f)
-			}()
-			if err := leftOver(t, b); err != nil {
-				t.Error(err)
-			}
-			if after := one[int](t, b.Pool, `SELECT pg_backend_pid()`); after != before {
-				t.Errorf("another connection, %d, not %d", after, before)
-			}
-			if got := one[string](t, b.Pool, `SHOW lock_timeout`); got != "3s" {
-				t.Errorf("lock_timeout = %s", got)
-			}
-		})
-	}
-}
 
 func TestAsUserMayNotWriteForOthers(t *testing.T) {
 	b := newBench(t)
@@ -293,13 +164,7 @@ func TestServiceNeedsNoOwner(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), postgres.Options{URL: address}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	owner := benchAt(t, postgres.Options{URL: address})
-	login := "service_of_" + one[string](t, owner.Pool, `SELECT current_database()`)
-	super := benchAt(t, postgres.Options{URL: postgrestest.Server(t).URL("postgres")})
-	super.exec(t, `CREATE ROLE `+login+` LOGIN IN ROLE slipway_service, slipway_api`)
-
-	o := postgres.Options{URL: strings.Replace(address, "owner_of_", "service_of_", 1)}
-	b := benchAt(t, o)
+	b := benchAt(t, postgres.Options{URL: serving(t, address)})
 	if err := postgres.CheckSchema(t.Context(), b.Pool, postgres.DefaultNames); err != nil {
 		t.Error(err)
 	}
