@@ -36,6 +36,7 @@ func main() {
 var roles = map[string]func(context.Context, []string) error{
 	"receive": receive,
 	"put":     put,
+	"read":    read,
 }
 
 const (
@@ -53,6 +54,8 @@ type options struct {
 	clients int   // that send small files at once
 	latency int   // small files sent one at a time
 	uploads int   // large files at once
+	polls   int   // questions in a round
+	rows    int   // uploads in the database, at most
 	only    string
 	parent  string // of the folder for everything
 	limit   time.Duration
@@ -65,11 +68,12 @@ type section struct {
 }
 
 var sections = []section{
+	{"small", measureSmall}, // first, for files that were removed make new ones dearer on some disks
 	{"ingest", measureIngest},
-	{"small", measureSmall},
 	{"push", measurePush},
 	{"latency", measureLatency},
 	{"memory", measureMemory},
+	{"reads", measureReads},
 }
 
 func parse(args []string) (options, error) {
@@ -85,6 +89,8 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.clients, "clients", 16, "clients that send them at once")
 	f.IntVar(&o.latency, "latency", 200, "files of 64 KiB sent one at a time")
 	f.IntVar(&o.uploads, "uploads", 10, "large files at once while memory is watched")
+	f.IntVar(&o.polls, "polls", 4000, "questions in a round of reads")
+	f.IntVar(&o.rows, "rows", 1_000_000, "uploads in the database for the last round of reads")
 	f.StringVar(&o.only, "only", strings.Join(names, ","), "what to measure")
 	f.StringVar(&o.parent, "dir", "", "where to make the temporary folder (default: the system's)")
 	f.DurationVar(&o.limit, "limit", 30*time.Minute, "end after this in any case")
@@ -96,8 +102,8 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("-only %s: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.uploads < 1 {
-		return o, errors.New("every number must be at least 1, and a large file has at least 16 MiB")
+	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.uploads < 1 || o.polls < 1 || o.rows < fewRows {
+		return o, errors.New("every number must be at least 1, a large file has at least 16 MiB, and there are at least 1000 rows")
 	}
 	o.size = *size * mib
 	return o, nil
@@ -176,7 +182,7 @@ func perGiB(size int64, took, cpu time.Duration) sample {
 	return sample{rate: float64(size) / mib / took.Seconds(), cpu: cpu.Seconds() * gib / float64(size)}
 }
 
-// perFile is a sample of n files.
+// perFile is a sample of n files, or of n questions.
 func perFile(n int, took, cpu time.Duration) sample {
 	return sample{rate: float64(n) / took.Seconds(), cpu: float64(cpu.Microseconds()) / 1000 / float64(n)}
 }

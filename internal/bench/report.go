@@ -45,6 +45,12 @@ func (r *report) addOver(what, unit string, ours, yardstick, aim float64) {
 	r.rows = append(r.rows, row{what, unit, ours, yardstick, fmt.Sprintf("%+.1f", over), judged("≤", aim, over <= aim)})
 }
 
+// addGrowth compares the figure at a large size with that at a small one. It is to grow to at most aim times.
+func (r *report) addGrowth(what, unit string, large, small, aim float64) {
+	growth := large / small
+	r.rows = append(r.rows, row{what, unit, large, small, fmt.Sprintf("%.2f", growth), judged("≤", aim, growth <= aim)})
+}
+
 func judged(sign string, aim float64, met bool) string {
 	switch {
 	case math.IsNaN(aim):

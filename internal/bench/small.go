@@ -53,7 +53,7 @@ func measureSmall(ctx context.Context, s *stack, o options, r *report) error {
 		clients, err := newRepeaters(ctx, s.address, kind, content, o.clients)
 		defer func() {
 			for _, c := range clients {
-				_ = c.conn.Close()
+				_ = c.Close()
 			}
 		}()
 		if err != nil {
@@ -129,12 +129,10 @@ func smallRequest(ctx context.Context, url, token, kind string, content []byte) 
 	return req, nil
 }
 
-// repeater sends one request again and again over one connection. It is lighter than an http.Client, for
-// it shares the machine's cores with what is measured.
+// repeater sends one request again and again over one connection.
 type repeater struct {
-	conn    net.Conn
-	answers *bufio.Reader
-	bytes   []byte
+	*connection
+	bytes []byte
 }
 
 // newRepeaters returns one for each client's small file.
@@ -152,23 +150,39 @@ func newRepeaters(ctx context.Context, address, kind string, content []byte, cli
 		if err := req.Write(&b); err != nil {
 			return all, err
 		}
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		conn, err := dial(ctx, address)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, &repeater{conn: conn, answers: bufio.NewReader(conn), bytes: b.Bytes()})
+		all = append(all, &repeater{conn, b.Bytes()})
 	}
 	return all, nil
 }
 
-func (r *repeater) send() error {
-	if err := r.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return err
+func (r *repeater) send() error { return accepted(r.exchange(r.bytes)) }
+
+// connection is lighter than an http.Client, for it shares the machine's cores with what is measured.
+type connection struct {
+	net.Conn
+	answers *bufio.Reader
+}
+
+func dial(ctx context.Context, address string) (*connection, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := r.conn.Write(r.bytes); err != nil {
-		return err
+	return &connection{conn, bufio.NewReader(conn)}, nil
+}
+
+func (c *connection) exchange(request []byte) (*http.Response, error) {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return nil, err
 	}
-	return accepted(http.ReadResponse(r.answers, nil))
+	if _, err := c.Write(request); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(c.answers, nil)
 }
 
 // noteSyncs says what durability costs a small file on this disk: what is left of its rate when file and

@@ -147,6 +147,12 @@ func ready(ctx context.Context, url string) bool {
 
 // startReceiver runs the yardstick for receiving, on the disk of this stack, and returns its URL.
 func (s *stack) startReceiver(ctx context.Context) (p *child, url string, err error) {
+	p, address, err := s.startYardstick(ctx, "receive", "-dir", s.received())
+	return p, "http://" + address, err
+}
+
+// startYardstick runs a server that this program has for comparison, and returns its address.
+func (s *stack) startYardstick(ctx context.Context, role string, args ...string) (p *child, address string, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
@@ -155,11 +161,12 @@ func (s *stack) startReceiver(ctx context.Context) (p *child, url string, err er
 	if err != nil {
 		return nil, "", err
 	}
-	p, err = s.run(ctx, self, "receive", "-address", "127.0.0.1:"+port, "-dir", s.received())
+	address = "127.0.0.1:" + port
+	p, err = s.run(ctx, self, append([]string{role, "-address", address}, args...)...)
 	if err != nil {
 		return nil, "", err
 	}
-	return p, "http://127.0.0.1:" + port, p.await(ctx, func() bool {
+	return p, address, p.await(ctx, func() bool {
 		b, err := os.ReadFile(p.log)
 		return err == nil && len(b) > 0
 	})

@@ -65,11 +65,15 @@ func receive(ctx context.Context, args []string) error {
 		}
 		return r.store(req.Body, sums)
 	}))
-	ln, err := net.Listen("tcp", *address)
+	return serve(ctx, *address, mux)
+}
+
+func serve(ctx context.Context, address string, h http.Handler) error {
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	fmt.Fprintln(os.Stdout, "ready")
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -192,13 +196,19 @@ func put(ctx context.Context, args []string) error {
 
 // accepted demands a 202.
 func accepted(resp *http.Response, err error) error {
+	_, err = answered(resp, err, http.StatusAccepted)
+	return err
+}
+
+// answered returns the body of an answer that has the status.
+func answered(resp *http.Response, err error, status int) ([]byte, error) {
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusAccepted {
+	if err == nil && resp.StatusCode != status {
 		err = fmt.Errorf("answered %s: %.300s", resp.Status, body)
 	}
-	return err
+	return body, err
 }
