@@ -63,6 +63,11 @@ var outcomes = map[upload.Code]outcome{
 	upload.AlreadyClaimed:   {status: 409, title: "Already claimed"},
 	upload.AlreadyStored:    {status: 409, title: "Already stored"},
 	upload.AssetUnclaimed:   {status: 410, title: "Never saved"},
+	upload.Infected:         {status: 403, title: "Infected"},
+
+	upload.WebhooksOff:      {status: 404, title: "Webhooks are off"},
+	upload.WebhookSignature: {status: 401, title: "Invalid webhook signature"},
+	upload.WebhookStale:     {status: 400, title: "Stale webhook"},
 
 	upload.NoRoom:       {status: 507, title: "No room", retryAfter: 60},
 	upload.Unavailable:  {status: 503, title: "Unavailable", retryAfter: 5},

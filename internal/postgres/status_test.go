@@ -80,7 +80,7 @@ var changes = map[string]struct {
 		return postgres.DelayDirect(t.Context(), tx, u, upload.Error{Code: upload.ProviderThrottled}, time.Minute)
 	})},
 	"ExpireReserved": {[]upload.Status{upload.Reserved}, upload.Expired, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
-		return postgres.ExpireReserved(t.Context(), tx, u, nil, upload.Error{})
+		return postgres.ExpireReserved(t.Context(), tx, u)
 	})},
 	"Reap of what was being pushed": {[]upload.Status{upload.Pushing}, upload.Queued, reap},
 	"Reap of what waited":           {[]upload.Status{upload.Queued, upload.Retrying}, "", reap},

@@ -227,26 +227,20 @@ func verified(ctx context.Context, tx DB, u upload.Upload, set string, a args) e
 	return nil
 }
 
-// ExpireReserved ends an upload that nobody claimed in time. unclaimed, if not nil, is the asset that the
-// provider holds for it all the same, and e says so.
-func ExpireReserved(ctx context.Context, tx DB, u upload.Upload, unclaimed *upload.Asset, e upload.Error) error {
+// ExpireReserved ends an upload whose file was not sent in time. It returns ErrNoUpload when the upload is not
+// u.JobID's, or has time left.
+func ExpireReserved(ctx context.Context, tx DB, u upload.Upload) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE slipway.uploads
-		SET status = 'expired', asset = @asset, error_code = nullif(@code, ''), error_message = nullif(@message, ''),
-		    error_retryable = @retryable, error_fixable_by = nullif(@fixable, ''), version = version + 1
-		WHERE id = @id AND job_id = @job AND status = 'reserved' AND expires_at < now()`,
-		errorArgs(e, args{"id": u.ID, "job": u.JobID, "asset": unclaimed}))
+		SET status = 'expired', version = version + 1
+		WHERE id = @id AND job_id = @job AND status = 'reserved' AND expires_at < now()`, args{"id": u.ID, "job": u.JobID})
 	if err != nil {
 		return fmt.Errorf("expire the upload: %w", err)
 	}
 	if tag.RowsAffected() == 0 {
 		return ErrNoUpload
 	}
-	data := map[string]any{}
-	if unclaimed != nil {
-		data = map[string]any{"code": e.Code, "message": e.Message, "asset_id": unclaimed.ID, "url": unclaimed.URL}
-	}
-	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Expired, Data: data})
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Expired})
 }
 
 // AdoptDirect gives a job to direct uploads about which a provider is to be asked and whose River row will

@@ -15,6 +15,7 @@ type Found struct {
 	MadeAt   time.Time // by the provider's clock
 	Lasting  bool      // where assets need a commit: it has been made lasting already
 	Mark     upload.ID // the upload that the sender has named; "" for none
+	Infected string    // with what, by the provider's own look; "" where it has found nothing, or not looked
 }
 
 // Inspector describes assets that a client has sent by itself.
@@ -29,4 +30,11 @@ type Prover interface {
 	// Proven returns the asset with its address, and without whatever only the provider knows. It
 	// returns nil where the signature does not prove enough, and then the provider is to be asked.
 	Proven(id string, rt upload.ResourceType, version int64) *upload.Asset
+}
+
+// Finder finds assets whose names are the provider's own.
+type Finder interface {
+	// Marked returns the id of the asset whose sender has named the upload, among those that were made since
+	// then and are not lasting; "" for none.
+	Marked(ctx context.Context, mark upload.ID, since time.Time) (string, error)
 }

@@ -41,6 +41,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	}
 	s.Rest = cmp.Or(s.Rest, 30*time.Second)
 	s.Poll = cmp.Or(s.Poll, 5*time.Second)
+	s.VerifyWithin = cmp.Or(s.VerifyWithin, 7*24*time.Hour)
 	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
 	queues := map[string]river.QueueConfig{}
 	for _, p := range providers {
@@ -53,6 +54,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	river.AddWorker(kinds, w)
 	river.AddWorker(kinds, &verifier{worker: w})
 	river.AddWorker(kinds, &deleter{worker: w})
+	river.AddWorker(kinds, &hinter{worker: w})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:               names.Schema,
 		Workers:              kinds,

@@ -43,8 +43,8 @@ func (v *verifier) NextRetry(*river.Job[upload.VerifyArgs]) time.Time {
 	return time.Now().Add(5 * time.Second)
 }
 
-// Work takes the upload one step on, wherever it is: verifies it, looks after a reservation that has run
-// out, or learns what a completed upload's asset is like.
+// Work takes the upload one step on, wherever it is: verifies it, looks whether what was reserved has been
+// sent, or learns what a completed upload's asset is like.
 func (v *verifier) Work(ctx context.Context, job *river.Job[upload.VerifyArgs]) error {
 	u, c, err := postgres.ReadDirect(ctx, v.pool, job.Args.UploadID, job.ID)
 	if errors.Is(err, postgres.ErrNoUpload) {
@@ -58,7 +58,7 @@ func (v *verifier) Work(ctx context.Context, job *river.Job[upload.VerifyArgs]) 
 	case u.Status == upload.Verifying:
 		err = q.verify(ctx)
 	case u.Status == upload.Reserved:
-		err = q.expire(ctx)
+		err = q.look(ctx)
 	case u.Status == upload.Completed && c.DetailsDue:
 		err = q.describe(ctx)
 	}
@@ -104,17 +104,30 @@ func (q *inquiry) verify(ctx context.Context) error {
 	if found == nil {
 		return q.notFound()
 	}
-	if err := q.entitled(ctx, *found); err != nil {
+	return q.take(ctx, p, *found)
+}
+
+// take completes an upload with what the provider says of its asset.
+func (q *inquiry) take(ctx context.Context, p provider.Provider, found provider.Found) (err error) {
+	if err := q.entitled(ctx, found); err != nil {
 		return err
+	}
+	if found.Infected != "" {
+		return &refused{infected(p.Name(), found)}
 	}
 	asset := found.Asset
 	if p.Capabilities().NeedsCommit {
-		if asset, err = q.keep(ctx, p, *found); err != nil {
+		if asset, err = q.keep(ctx, p, found); err != nil {
 			return err
 		}
 	}
-	q.note(*found)
+	q.note(found)
 	return q.complete(ctx, asset, false)
+}
+
+func infected(providerName string, f provider.Found) upload.Error {
+	return upload.Error{Code: upload.Infected, FixableBy: upload.ByYou,
+		Message: fmt.Sprintf("%s has found a virus in the file: %.100s.", providerTitle(providerName), f.Infected)}
 }
 
 func (q *inquiry) notFound() error {
@@ -213,7 +226,11 @@ func (q *inquiry) note(f provider.Found) {
 	if name := tidyName(f.FileName); name != "" && (q.u.FileName == upload.Untitled || q.u.FileName == path.Base(q.c.AssetID)) {
 		q.u.FileName = name
 	}
-	for _, t := range f.Tags {
+	q.noteTags(f.Tags)
+}
+
+func (q *inquiry) noteTags(tags []string) {
+	for _, t := range tags {
 		if t = tidyName(t); t != "" {
 			q.u.Tags = append(q.u.Tags, t)
 		}
@@ -289,25 +306,56 @@ func otherTypes(first upload.ResourceType) []upload.ResourceType {
 	return all
 }
 
-// expire ends a reservation that nobody claimed. What the provider holds for it all the same is reported
-// and stays: its owner may still save it.
-func (q *inquiry) expire(ctx context.Context) error {
-	var unclaimed *upload.Asset
-	var e upload.Error
-	if q.c.AssetID != "" {
-		found, err := q.seek(ctx)
-		if err != nil {
+// look completes a reserved upload whose file is at the provider although nobody has said so, and reports it.
+// When there is none, a reservation whose time is over ends.
+func (q *inquiry) look(ctx context.Context) error {
+	if q.c.AssetID == "" {
+		if err := q.findMarked(ctx); err != nil {
 			return err
 		}
-		if found != nil {
-			a := found.Asset
-			unclaimed = &a
-			e = upload.Error{Code: upload.AssetUnclaimed, FixableBy: upload.ByYou,
-				Message: fmt.Sprintf("%s has the file as the %s %s, and it was never saved here. Save it, or delete it there.", providerTitle(q.u.Provider), a.ResourceType, a.ID)}
-			q.log.Warn("an asset was sent and never saved", "asset", a.ID, "resource_type", a.ResourceType, "bytes", a.Size)
+	}
+	var found *provider.Found
+	var err error
+	if q.c.AssetID != "" {
+		if found, err = q.seek(ctx); err != nil {
+			return err
 		}
 	}
-	return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return postgres.ExpireReserved(ctx, tx, q.u, unclaimed, e) })
+	if found == nil || q.entitled(ctx, *found) != nil {
+		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return postgres.ExpireReserved(ctx, tx, q.u) })
+	}
+	a := found.Asset
+	says := fmt.Sprintf("%s has the file as the %s %s, and it was never saved here. It counts as saved.", providerTitle(q.u.Provider), a.ResourceType, a.ID)
+	err = pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
+		if err := postgres.ClaimReserved(ctx, tx, q.u, postgres.Claim{UploadID: q.u.ID, AssetID: q.c.AssetID}, q.VerifyWithin); err != nil {
+			return err
+		}
+		return postgres.WriteEvents(ctx, tx, q.u.UserID, upload.Event{UploadID: q.u.ID, Type: upload.AssetDescribed, Status: upload.Verifying,
+			Data: map[string]any{"code": upload.AssetUnclaimed, "message": says, "url": a.URL, "size": a.Size}})
+	})
+	if err != nil {
+		return err
+	}
+	q.log.Warn("an asset was sent and never saved", "asset", a.ID, "resource_type", a.ResourceType, "bytes", a.Size)
+	q.u.Status, q.u.Attempt = upload.Verifying, 0
+	return q.take(ctx, q.providers[q.u.Provider], *found)
+}
+
+// findMarked finds out what was sent for a reserved upload whose asset got its name from the provider.
+func (q *inquiry) findMarked(ctx context.Context) error {
+	p := q.providers[q.u.Provider]
+	finder, ok := p.(provider.Finder)
+	if !ok {
+		return nil
+	}
+	if err := q.open(ctx, p); err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	id, err := finder.Marked(call, q.u.ID, q.u.CreatedAt.Add(-upload.ClockSlack))
+	q.c.AssetID = id
+	return q.inTime(call, err)
 }
 
 // conclude writes why a turn came to no end, and when the next one is. How often that happens does not

@@ -61,7 +61,8 @@ func (s *Sweeper) reap(ctx context.Context) {
 	}
 }
 
-// tidy gives jobs to uploads and deletions that have none, forgets old signatures, and lets the bytes of ended uploads go.
+// tidy gives jobs to uploads and deletions that have none, forgets old signatures and notifications, and lets the bytes
+// of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -82,6 +83,9 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	}
 	if err := postgres.PruneHandouts(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old signatures", "error", err)
+	}
+	if err := postgres.PruneWebhooks(ctx, s.Pool); err != nil {
+		s.Log.Warn("forget old notifications", "error", err)
 	}
 	for {
 		ids, err := postgres.ToUnstage(ctx, s.Pool, unstageBatch)

@@ -45,6 +45,12 @@ const (
 	AlreadyClaimed   Code = "already_claimed"
 	AlreadyStored    Code = "already_stored"
 	AssetUnclaimed   Code = "asset_unclaimed"
+	Infected         Code = "infected"
+
+	// What is wrong with a provider's notification.
+	WebhooksOff      Code = "webhooks_off"
+	WebhookSignature Code = "invalid_webhook_signature"
+	WebhookStale     Code = "stale_webhook"
 
 	// What passes, or what the operator mends.
 	NoRoom       Code = "no_room"

@@ -55,6 +55,7 @@ func Run(ctx context.Context, o Options) error {
 		FilesInFlight: c.Delivery.Files,
 		PartsInFlight: c.Delivery.PartsPerFile,
 		KeepFailed:    c.Staging.Retention,
+		VerifyWithin:  c.Delivery.Deadline,
 	}, log)
 	if err != nil {
 		return err

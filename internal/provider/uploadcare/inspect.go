@@ -1,9 +1,12 @@
 package uploadcare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,7 +17,10 @@ import (
 	"slipway/internal/upload"
 )
 
-var _ provider.Inspector = (*Provider)(nil)
+var (
+	_ provider.Inspector = (*Provider)(nil)
+	_ provider.Finder    = (*Provider)(nil)
+)
 
 // unstoredLife is after how long a file that nobody has stored is removed (Docs, "Storage").
 const unstoredLife = 24 * time.Hour
@@ -24,6 +30,23 @@ type sentFile struct {
 	file.Info
 	Metadata map[string]string `json:"metadata"`
 	Tags     []string          `json:"tags"`
+	AppData  struct {
+		Scan struct {
+			Data struct {
+				Infected bool   `json:"infected"`
+				With     string `json:"infected_with"`
+			} `json:"data"`
+		} `json:"uc_clamav_virus_scan"`
+	} `json:"appdata"`
+}
+
+// infected is what the project's virus check has found in the file.
+func (f sentFile) infected() string {
+	scan := f.AppData.Scan.Data
+	if !scan.Infected {
+		return ""
+	}
+	return cmp.Or(scan.With, "of a name that is not told")
 }
 
 // Inspect implements provider.Inspector with one call of the REST API. Uploadcare has no resource types of
@@ -36,7 +59,7 @@ func (p *Provider) Inspect(ctx context.Context, id string, _ upload.ResourceType
 	call, cancel := context.WithTimeout(ctx, p.opts.CallTimeout)
 	defer cancel()
 	var f sentFile
-	req, err := p.sdk.NewRequest(call, restHost, http.MethodGet, "/files/"+id+"/", nil)
+	req, err := p.sdk.NewRequest(call, restHost, http.MethodGet, "/files/"+id+"/?include=appdata", nil)
 	if err == nil {
 		err = p.sdk.Do(req, &f)
 	}
@@ -66,5 +89,46 @@ func (p *Provider) Inspect(ctx context.Context, id string, _ upload.ResourceType
 		MadeAt:   f.UploadedAt.Time,
 		Lasting:  f.StoredAt != nil,
 		Mark:     upload.ID(f.Metadata[sign.Mark]),
+		Infected: f.infected(),
 	}, nil
+}
+
+const (
+	pageSize = 1000 // files; the most that one answer lists (REST API reference, "List of files")
+	maxPages = 20
+)
+
+// Marked implements provider.Finder with the list of files that are not stored, oldest first.
+func (p *Provider) Marked(ctx context.Context, mark upload.ID, since time.Time) (string, error) {
+	const op = "find"
+	query := url.Values{
+		"stored": {"false"}, "removed": {"false"}, "ordering": {"datetime_uploaded"}, "limit": {strconv.Itoa(pageSize)},
+		"from": {since.UTC().Format("2006-01-02T15:04:05.000000")},
+	}.Encode()
+	for range maxPages {
+		var page struct {
+			Next    string     `json:"next"`
+			Results []sentFile `json:"results"`
+		}
+		req, err := p.sdk.NewRequest(ctx, restHost, http.MethodGet, "/files/?"+query, nil)
+		if err == nil {
+			err = p.sdk.Do(req, &page)
+		}
+		if err != nil {
+			return "", p.failed(ctx, op, err)
+		}
+		for _, f := range page.Results {
+			if upload.ID(f.Metadata[sign.Mark]) == mark {
+				return f.ID, nil
+			}
+		}
+		next, err := url.Parse(page.Next)
+		if err != nil {
+			return "", unusable(op, err)
+		}
+		if query = next.RawQuery; query == "" {
+			break
+		}
+	}
+	return "", nil
 }

@@ -64,6 +64,20 @@ func (k Key) ValidResponse(publicID, version, signature string) bool {
 	return subtle.ConstantTimeCompare([]byte(want), []byte(signature)) == 1
 }
 
+// ValidNotification tells, in constant time, whether signature is Cloudinary's on a notification's body and
+// the X-Cld-Timestamp that came with it (guide "Notification signatures"). Its age is the caller's to judge, and
+// that the body is JSON: else it could have taken digits from the time. An account signs with SHA-1, or with SHA-256 where it is restricted to that; the lengths differ.
+func (k Key) ValidNotification(body []byte, timestamp, signature string) bool {
+	if _, err := strconv.ParseUint(timestamp, 10, 63); err != nil {
+		return false // another body and timestamp could render the same string
+	}
+	if k.Algorithm = SHA1; len(signature) == hex.EncodedLen(sha256.Size) {
+		k.Algorithm = SHA256
+	}
+	want := hex.EncodeToString(k.sum(string(body) + timestamp))
+	return subtle.ConstantTimeCompare([]byte(want), []byte(signature)) == 1
+}
+
 // Delivery returns the component of a delivery URL that signs path, which is
 // "[<transformation>/]<public_id>[.<ext>]": host, cloud and version are not covered.
 func (k Key) Delivery(path string) string {

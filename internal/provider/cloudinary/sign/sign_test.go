@@ -104,6 +104,41 @@ func TestValidResponse(t *testing.T) {
 	}
 }
 
+func TestValidNotification(t *testing.T) {
+	const (
+		sample = "{public_id: 'sample'}"
+		at     = "1315060510"
+		sha1   = "25f7e91709c858b97d688ce8da799dedb290d9ef"
+		other  = `{"public_id":"b8sjhoslj8cq8ovoa0ma","version":"1555337587","width":1000,"height":800}`
+		sha256 = "6c5a29fd8815772fbac2f10ae741e093d0859313947ef8fadeb29126ded6649c"
+	)
+	tests := map[string]struct {
+		secret, body, timestamp, signature string
+		want                               bool
+	}{
+		"a notification's own signature is good":  {"abcd", sample, at, sha1, true},
+		"so is SHA-256 where the account has it":  {"hardcoded", other, "7952342400000", sha256, true},
+		"another body's is not":                   {"abcd", sample + "\n", at, sha1, false},
+		"another time's is not":                   {"abcd", sample, "1315060511", sha1, false},
+		"another secret's is not":                 {"abce", sample, at, sha1, false},
+		"a time with a sign before it is not":     {"abcd", sample, "+" + at, sha1, false},
+		"only the body ends where the time goes":  {"abcd", sample + "1", at[1:], sha1, true},
+		"capitals are not":                        {"abcd", sample, at, "25F7E91709C858B97D688CE8DA799DEDB290D9EF", false},
+		"none is not":                             {"abcd", sample, at, "", false},
+		"a signature without a time is not":       {"abcd", sample, "", sha1, false},
+		"a signature that is cut is not":          {"abcd", sample, at, sha1[:20], false},
+		"SHA-1 with another's length is not":      {"abcd", sample, at, sha1 + sha1[:24], false},
+		"one of a body without bytes is not this": {"abcd", "", at, sha1, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := (Key{Secret: tt.secret}).ValidNotification([]byte(tt.body), tt.timestamp, tt.signature); got != tt.want {
+				t.Errorf("ValidNotification(%q, %q, %q) = %t, want %t", tt.body, tt.timestamp, tt.signature, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestDelivery(t *testing.T) {
 	const path = "c_fill,w_300,h_250/e_grayscale/sample-authenticated.png"
 	k := Key{Secret: "abcd"}

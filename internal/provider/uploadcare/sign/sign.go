@@ -37,6 +37,12 @@ func Delivery(secret, acl string, expire time.Time) (string, error) {
 	return msg + "~hmac=" + hexHMAC(key, msg), nil
 }
 
+// ValidWebhook tells, in constant time, whether header, the X-Uc-Signature of a notification, is on its body
+// (Docs, "Signed webhooks"). It says nothing of its age: nothing in a notification tells when it was sent.
+func ValidWebhook(secret string, body []byte, header string) bool {
+	return hmac.Equal([]byte("v1="+hexHMAC([]byte(secret), string(body))), []byte(header))
+}
+
 func hexHMAC(key []byte, msg string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(msg))

@@ -24,6 +24,33 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+func TestValidWebhook(t *testing.T) {
+	const (
+		secret = "7kMVZivndx0ErgvhRKAr"
+		body   = `{"a":1}`
+		good   = "v1=57084b8c5914ea9aadbc95e1701be1bd67b2d123d816ce624bb34aa36308b900"
+	)
+	tests := map[string]struct {
+		secret, body, header string
+		want                 bool
+	}{
+		"a notification's own signature is good": {secret, body, good, true},
+		"another body's is not":                  {secret, body + "\n", good, false},
+		"another secret's is not":                {secret + "x", body, good, false},
+		"one without its version is not":         {secret, body, good[3:], false},
+		"another version is not":                 {secret, body, "v2=" + good[3:], false},
+		"capitals are not":                       {secret, body, strings.ToUpper(good), false},
+		"none is not":                            {secret, body, "", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := ValidWebhook(tt.secret, []byte(tt.body), tt.header); got != tt.want {
+				t.Errorf("ValidWebhook(%q, %q) = %t, want %t", tt.body, tt.header, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestCDNHost(t *testing.T) {
 	for key, prefix := range map[string]string{
 		"demopublickey":        "1s4oyld5dc",
