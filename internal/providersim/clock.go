@@ -34,9 +34,9 @@ func (c *Clock) Advance(d time.Duration) {
 	c.moved = make(chan struct{})
 }
 
-// Wait returns when d has passed on this clock, or ctx's error when that ends first.
-func (c *Clock) Wait(ctx context.Context, d time.Duration) error {
-	for due := c.Now().Add(d); ; {
+// Wait returns when this clock shows due or later, or ctx's error when that ends first.
+func (c *Clock) Wait(ctx context.Context, due time.Time) error {
+	for {
 		c.mu.Lock()
 		moved, left := c.moved, due.Sub(time.Now().Add(c.offset))
 		c.mu.Unlock()

@@ -71,7 +71,7 @@ func (n *Notices) Send(sent Notice) {
 		copies = fault.Copies
 	}
 	for range copies {
-		n.start(func() { n.follow(e, fault, 0) })
+		n.start(func() { n.follow(e, fault, 0, e.At) })
 	}
 }
 
@@ -112,14 +112,19 @@ func (n *Notices) start(f func()) {
 	}
 }
 
-// follow makes the tries of a notice from the given one on, until one is accepted.
-func (n *Notices) follow(e *notice, fault NoticeRule, try int) {
+// follow makes the tries of a notice from the given one on, until one is accepted. Each
+// waits from the one before it, the first from what happened.
+func (n *Notices) follow(e *notice, fault NoticeRule, try int, since time.Time) {
 	for ; try <= len(e.sent.Waits); try++ {
 		wait := e.sent.After + time.Duration(fault.Delay)*time.Millisecond
 		if try > 0 {
 			wait = e.sent.Waits[try-1]
 		}
-		if n.clock.Wait(n.ctx, wait) != nil || n.try(n.ctx, e, fault) {
+		if n.clock.Wait(n.ctx, since.Add(wait)) != nil {
+			return
+		}
+		var accepted bool
+		if since, accepted = n.try(n.ctx, e, fault); accepted {
 			return
 		}
 	}
@@ -130,11 +135,11 @@ func (n *Notices) follow(e *notice, fault NoticeRule, try int) {
 	}
 }
 
-// try posts a notice once and is whether it was accepted.
-func (n *Notices) try(ctx context.Context, e *notice, fault NoticeRule) bool {
+// try posts a notice once, and returns when that was and whether it was accepted.
+func (n *Notices) try(ctx context.Context, e *notice, fault NoticeRule) (at time.Time, accepted bool) {
 	try := NoticeTry{At: n.clock.Now()}
 	status, err := n.post(ctx, e.sent, fault, try.At)
-	accepted := err == nil && e.sent.Accepted(status)
+	accepted = err == nil && e.sent.Accepted(status)
 	if try.Status = status; err != nil {
 		try.Error = err.Error()
 	}
@@ -144,7 +149,7 @@ func (n *Notices) try(ctx context.Context, e *notice, fault NoticeRule) bool {
 	if accepted {
 		e.State = NoticeAccepted
 	}
-	return accepted
+	return try.At, accepted
 }
 
 func (n *Notices) post(ctx context.Context, sent Notice, fault NoticeRule, at time.Time) (status int, err error) {

@@ -152,8 +152,8 @@ func (n *Notices) Release(ctx context.Context, ids ...int64) error {
 		return err
 	}
 	for _, e := range chosen {
-		if !n.try(ctx, e, NoticeRule{}) {
-			n.start(func() { n.follow(e, NoticeRule{}, 1) })
+		if at, accepted := n.try(ctx, e, NoticeRule{}); !accepted {
+			n.start(func() { n.follow(e, NoticeRule{}, 1, at) })
 		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("release notice %d: %w", e.ID, err)

@@ -2,6 +2,8 @@
 // simulator: SIM_URL, PUBLIC_KEY, SECRET_KEY.
 import assert from 'node:assert/strict'
 import { createHash, createHmac } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { beforeEach, describe, test } from 'node:test'
 import * as upload from '@uploadcare/upload-client'
 import * as rest from '@uploadcare/rest-client'
@@ -172,6 +174,31 @@ for (const [name, authSchema] of [
       assert.equal(await rest.getMetadataValue({ uuid, key: 'upload_id' }, settings), 'u-2')
       await rest.deleteMetadata({ uuid, key: 'upload_id' }, settings)
       assert.deepEqual(await rest.getMetadata({ uuid }, settings), {})
+    })
+
+    test('a webhook is created, changed, told of an upload and deleted', async (t) => {
+      const receiver = createServer().listen(0, '127.0.0.1')
+      t.after(() => receiver.close())
+      await once(receiver, 'listening')
+      const targetUrl = `http://127.0.0.1:${receiver.address().port}/`
+      const hook = await rest.createWebhook({ targetUrl: 'https://example.com/', event: 'file.uploaded', signingSecret: 'first' }, settings)
+      assert.equal(hook.isActive, true)
+      assert.equal(hook.signingSecret, 'first')
+      await assert.rejects(rest.createWebhook({ targetUrl: 'https://example.com/', event: 'file.uploaded' }, settings), { status: 400 })
+      const changed = await rest.updateWebhook({ id: hook.id, targetUrl, signingSecret: 'second' }, settings)
+      assert.deepEqual({ ...changed, updated: hook.updated }, { ...hook, targetUrl, signingSecret: 'second' })
+
+      const arrived = once(receiver, 'request')
+      const uuid = await put()
+      const [request, answer] = await arrived
+      const body = Buffer.concat(await request.toArray())
+      answer.end()
+      assert.equal(request.headers['x-uc-signature'], 'v1=' + createHmac('sha256', 'second').update(body).digest('hex'))
+      assert.equal(JSON.parse(body).data.uuid, uuid)
+
+      assert.deepEqual((await rest.listOfWebhooks({}, settings)).map(({ id }) => id), [hook.id])
+      await rest.deleteWebhook({ targetUrl }, settings)
+      assert.deepEqual(await rest.listOfWebhooks({}, settings), [])
     })
 
     test('an unknown file is not found', () =>

@@ -6,15 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	sdk "github.com/cloudinary/cloudinary-go/v2/api/uploader"
 
 	"slipway/internal/providersim"
 )
@@ -167,57 +164,3 @@ func TestCutBody(t *testing.T) {
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, io.ErrNoProgress }
-
-func TestNotifications(t *testing.T) {
-	type hook struct {
-		body   string
-		at     int64
-		sig    string
-		answer chan int
-	}
-	hooks := make(chan hook)
-	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		at, err := strconv.ParseInt(r.Header.Get("X-Cld-Timestamp"), 10, 64)
-		if err != nil {
-			return
-		}
-		h := hook{string(body), at, r.Header.Get("X-Cld-Signature"), make(chan int)}
-		hooks <- h
-		w.WriteHeader(<-h.answer)
-	}))
-	defer listener.Close()
-	s := open(t, func(st *Settings) { st.HookDelay = Duration(time.Millisecond) })
-	c := s.goSDK(nil)
-	if _, err := c.Upload.Upload(t.Context(), strings.NewReader("abc"), sdk.UploadParams{
-		PublicID: "a", ResourceType: "raw", NotificationURL: listener.URL,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	var first string
-	for _, status := range []int{500, 200} {
-		select {
-		case h := <-hooks:
-			h.answer <- status
-			if !c.Upload.VerifyNotificationSignature(h.body, h.at, h.sig, 0) {
-				t.Error("the signature is not valid")
-			}
-			var sent map[string]any
-			if err := json.Unmarshal([]byte(h.body), &sent); err != nil {
-				t.Fatal(err)
-			}
-			if sent["notification_type"] != "upload" || sent["public_id"] != "a" || sent["etag"] != md5Hex([]byte("abc")) {
-				t.Errorf("notification %s", h.body)
-			}
-			if first != "" && first != sent["request_id"] {
-				t.Error("a repeated notification has another request_id")
-			}
-			first, _ = sent["request_id"].(string)
-		case <-time.After(10 * time.Second):
-			t.Fatal("no notification came")
-		}
-	}
-}

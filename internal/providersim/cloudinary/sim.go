@@ -3,7 +3,7 @@
 //
 // Protocol rules come from the Upload API reference, the Upload guide ("Chunked asset
 // upload"), "Generating authentication signatures", the Admin API reference, and the live
-// tests of the official SDKs, all read November 2026. Where these are silent the simulator
+// tests of the official SDKs, and "Webhook notifications", all read November 2026. Where these are silent the simulator
 // guesses, and a field of [Settings] turns the guess.
 package cloudinary
 

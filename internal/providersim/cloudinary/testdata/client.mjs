@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -173,6 +174,27 @@ const cases = {
     assert.equal((await fetch(address({ sign_url: true }))).status, 200);
     assert.equal((await fetch(address({ sign_url: true, long_url_signature: true, transformation: { width: 100, crop: 'fill' } }))).status, 200);
     assert.equal((await fetch(address({}))).status, 401);
+  },
+
+  async 'a notification is signed by the secret'() {
+    const receiver = createServer();
+    await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+    const told = new Promise((resolve) => {
+      receiver.once('request', async (request, answer) => {
+        const body = Buffer.concat(await request.toArray()).toString();
+        answer.end();
+        resolve({ body, headers: request.headers });
+      });
+    });
+    await uploader.upload(file('a', small), {
+      resource_type: 'raw', public_id: 'told', notification_url: `http://127.0.0.1:${receiver.address().port}/`,
+    });
+    const { body, headers } = await told;
+    receiver.close();
+    const [timestamp, signature] = [Number(headers['x-cld-timestamp']), headers['x-cld-signature']];
+    assert.equal(utils.verifyNotificationSignature(body, timestamp, signature), true);
+    assert.equal(utils.verifyNotificationSignature(`${body} `, timestamp, signature), false);
+    assert.equal(JSON.parse(body).public_id, 'told');
   },
 
   async 'a spent quota is said'() {
