@@ -5,4 +5,5 @@ set -euo pipefail
 scripts="$(dirname "${BASH_SOURCE[0]}")"
 
 "$scripts/fetch-pgbouncer.sh"
+"$scripts/install-chromium.sh"
 "$scripts/install-flask.sh"

@@ -1,0 +1,237 @@
+// Uses the pages of docs/frontend.md in Chromium. The test that runs it names the document, the folder
+// that SITE serves, the APIs and the simulated providers.
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { launch } from './chromium.mjs'
+import { publish } from './snippets.mjs'
+
+const { DOCUMENT, PAGES, SITE, API, DEV_API, DEV_USER, SIM } = process.env
+
+const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
+const film = (size) => ({ name: 'film.mp4', mimeType: 'video/mp4', buffer: randomBytes(size) })
+const picture = {
+  name: 'pixel.png', mimeType: 'image/png',
+  buffer: Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64'),
+}
+const whole = film(1 << 20)
+const tooLarge = film(5 << 20)
+
+let browser
+before(async () => {
+  await publish(DOCUMENT, join(PAGES, 'signed-in'), API)
+  await publish(DOCUMENT, join(PAGES, 'dev'), DEV_API)
+  browser = await launch()
+})
+after(() => browser?.close())
+
+// open shows a page to somebody who is signed in at the site, or to nobody.
+async function open(t, path, user) {
+  const context = await browser.newContext()
+  t.after(() => context.close())
+  context.setDefaultTimeout(30_000)
+  if (user) await context.addCookies([{ name: 'user', value: user, url: SITE }])
+  const page = await context.newPage()
+  page.on('pageerror', (error) => t.diagnostic(`page: ${error.stack}`))
+  page.on('console', (message) => message.type() === 'error' && t.diagnostic(`console: ${message.text()}`))
+  await page.goto(`${SITE}/${path}`)
+  return page
+}
+
+// speechless is a page whose backend has nothing to say about who is asking.
+const speechless = (page) => page.route('**/token', (route) => route.fulfill({ body: '' }))
+
+const faults = async (rule) => {
+  const answer = await fetch(`${SIM}/_sim/uploadcare/faults`, rule ? { method: 'POST', body: JSON.stringify(rule) } : { method: 'DELETE' })
+  assert.ok(answer.ok, await answer.text())
+}
+
+// inTheList looks at the user's files, of which the newest has to be this one, byte for byte.
+async function inTheList(page, file, provider, name = file.name) {
+  await page.goto(new URL('files.html', page.url()).href)
+  await page.getByRole('listitem').filter({ hasText: name }).first().waitFor()
+  const [newest, digest] = await page.evaluate(async () => {
+    const { call } = await import('./slipway.js')
+    const { files: [newest] } = await (await call('/v1/files')).json()
+    const digest = await crypto.subtle.digest('SHA-256', await (await call(newest.links.content)).arrayBuffer())
+    return [newest, Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')]
+  })
+  assert.match(newest.file_name, new RegExp(name))
+  assert.equal(newest.provider, provider)
+  assert.equal(digest, sha256(file.buffer))
+}
+
+const status = (page) => page.getByRole('status')
+const says = (page, text) => status(page).filter({ hasText: text }).waitFor()
+const delivered = (page, file) => page.getByRole('link', { name: file.name }).waitFor()
+
+describe('a form', () => {
+  test('leads to the page of the upload, which shows that it is delivered', async (t) => {
+    const page = await open(t, 'dev/form.html')
+    await page.getByLabel('Deliver it to').selectOption('cloudinary')
+    await page.locator('[name=file]').setInputFiles(whole)
+    await page.getByRole('button', { name: 'Upload' }).click()
+    await page.waitForURL(`${DEV_API}/uploads/*`)
+    await page.getByText('Cloudinary has it.').waitFor()
+    const id = new URL(page.url()).pathname.split('/').pop()
+    const content = await fetch(`${DEV_API}/v1/files/${id}/content`)
+    assert.equal(sha256(Buffer.from(await content.arrayBuffer())), sha256(whole.buffer))
+    const upload = await (await fetch(`${DEV_API}/v1/uploads/${id}`)).json()
+    assert.equal(upload.file_name, whole.name)
+    await page.goto(DEV_API)
+    await page.getByRole('link', { name: whole.name }).first().waitFor()
+  })
+
+  test('tells on a page what is refused', async (t) => {
+    const page = await open(t, 'dev/form.html')
+    await page.locator('[name=file]').setInputFiles(tooLarge)
+    await page.getByRole('button', { name: 'Upload' }).click()
+    await page.getByText('The file is larger than 4').waitFor()
+  })
+})
+
+describe('fetch', () => {
+  const send = async (page, file) => {
+    await page.locator('[name=file]').setInputFiles(file)
+    await page.getByRole('button', { name: 'Upload' }).click()
+  }
+
+  test('shows how a file gets to its provider', async (t) => {
+    const page = await open(t, 'signed-in/fetch.html', 'ada')
+    const asked = []
+    page.on('response', (answer) => /\/v1\/uploads\//.test(answer.url()) && answer.request().method() === 'GET' && asked.push(answer.status()))
+    await faults({ method: 'POST', path: '^/base/', action: 'delay', delay: 3500, times: 1 })
+    t.after(() => faults())
+    await send(page, whole)
+    await says(page, 'It is safe; you may close this page.')
+    await page.locator('progress[value="0.5"]').waitFor()
+    await delivered(page, whole)
+    assert.ok(asked.includes(304), `what had not changed was sent again: ${asked}`)
+    await inTheList(page, whole, 'uploadcare')
+  })
+
+  test('works in slipway dev, where nobody signs in', async (t) => {
+    const page = await open(t, 'dev/fetch.html')
+    await speechless(page)
+    await send(page, picture)
+    await delivered(page, picture)
+    await inTheList(page, picture, 'uploadcare')
+  })
+
+  test('shows why a file is refused', async (t) => {
+    const page = await open(t, 'signed-in/fetch.html', 'ada')
+    await send(page, tooLarge)
+    await says(page, 'The file is larger than 4')
+    await speechless(page)
+    await send(page, whole)
+    await says(page, 'Send a token in the header Authorization')
+    await page.context().clearCookies()
+    await page.unroute('**/token')
+    await send(page, whole)
+    await says(page, 'Please sign in.')
+  })
+})
+
+describe('Uppy', () => {
+  test('shows both legs of several files', async (t) => {
+    const page = await open(t, 'signed-in/uppy.html', 'grace')
+    const files = [whole, picture]
+    await page.locator('input').setInputFiles(files)
+    for (const { name } of files) {
+      await page.getByRole('listitem').filter({ hasText: name }).getByRole('link', { name: 'delivered' }).waitFor()
+    }
+    assert.equal(await page.locator('progress[value="1"]').count(), files.length)
+    await page.goto(`${SITE}/signed-in/files.html`)
+    assert.deepEqual((await Promise.all(files.map(({ name }) => page.getByRole('link', { name }).count()))), [1, 1])
+  })
+
+  test('shows why a file is refused, and sends it once', async (t) => {
+    const page = await open(t, 'signed-in/uppy.html', 'grace')
+    let sent = 0
+    page.on('request', (request) => { sent += request.method() === 'POST' && request.url() === `${API}/v1/uploads` })
+    await page.locator('input').setInputFiles(tooLarge)
+    await says(page, 'The file is larger than 4')
+    assert.equal(sent, 1)
+    await page.context().clearCookies()
+    await page.locator('input').setInputFiles(whole)
+    await says(page, 'Send a token in the header Authorization')
+  })
+})
+
+describe("Cloudinary's Upload Widget", () => {
+  // The real one is loaded from Cloudinary; widget.js keeps its side of the contract.
+  const withWidget = async (t, user) => {
+    const page = await open(t, 'signed-in/files.html', user)
+    const widget = await readFile(join(import.meta.dirname, 'widget.js'), 'utf8')
+    await page.route('https://upload-widget.cloudinary.com/latest/global/all.js', (route) => route.fulfill({
+      contentType: 'text/javascript', body: widget.replace('https://api.cloudinary.com', SIM),
+    }))
+    await page.goto(`${SITE}/signed-in/widget.html`)
+    return page
+  }
+  const choose = async (page, file) => {
+    const chooser = page.waitForEvent('filechooser')
+    await page.getByRole('button', { name: 'Upload' }).click()
+    await (await chooser).setFiles(file)
+  }
+
+  test('sends a file that is then saved', async (t) => {
+    const page = await withWidget(t, 'joan')
+    await choose(page, picture)
+    await delivered(page, { name: 'pixel' })
+    await inTheList(page, picture, 'cloudinary', /^\w{20}/) // Cloudinary's random name
+  })
+
+  test('shows why nothing is signed', async (t) => {
+    const page = await withWidget(t, 'joan')
+    await speechless(page)
+    await choose(page, picture)
+    await page.getByText('Send a token in the header Authorization').waitFor()
+  })
+})
+
+describe("Uploadcare's client", () => {
+  test('sends a file that is then saved', async (t) => {
+    const page = await open(t, 'signed-in/uploadcare.html', 'mary')
+    await page.locator('input').setInputFiles(whole)
+    await delivered(page, whole)
+    await inTheList(page, whole, 'uploadcare')
+  })
+
+  test('shows why nothing is signed', async (t) => {
+    const page = await open(t, 'signed-in/uploadcare.html')
+    await page.locator('input').setInputFiles(whole)
+    await says(page, 'Please sign in.')
+  })
+})
+
+describe('without a package', () => {
+  for (const provider of ['uploadcare', 'cloudinary']) {
+    test(`a file goes straight to ${provider} and is saved`, async (t) => {
+      const page = await open(t, 'signed-in/direct.html', 'rosa')
+      await page.getByLabel('Send it to').selectOption(provider)
+      await page.locator('[name=file]').setInputFiles(whole)
+      await page.getByRole('button', { name: 'Upload' }).click()
+      await delivered(page, whole)
+      await inTheList(page, whole, provider)
+    })
+  }
+})
+
+test('a page may read the headers that it needs', async (t) => {
+  const page = await open(t, 'signed-in/files.html', 'vera')
+  const read = await page.evaluate(async () => {
+    const { call } = await import('./slipway.js')
+    const body = new FormData()
+    body.append('file', new File(['x'], 'x.txt'))
+    const created = await call('/v1/uploads', { method: 'POST', body, headers: { Prefer: 'respond-async', 'Idempotency-Key': '"1"' } })
+    const location = created.headers.get('Location')
+    const asked = await call(new URL(location).pathname)
+    return [...created.headers.keys(), ...asked.headers.keys()]
+  })
+  for (const name of ['location', 'retry-after', 'preference-applied', 'etag', 'x-request-id']) {
+    assert.ok(read.includes(name), `${name} is not among ${read}`)
+  }
+})
