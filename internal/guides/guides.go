@@ -1,5 +1,5 @@
-// Package guides keeps what the two Neon guides tell their readers to run, word for word, but for the
-// drivers' placeholders: "Media storage with Uploadcare" and "Media storage with Cloudinary".
+// Package guides keeps what the two Neon guides, "Media storage with Uploadcare" and "Media storage with
+// Cloudinary", tell their readers to run: word for word, but for the drivers' placeholders.
 package guides
 
 // The tables that file metadata is kept in.
@@ -21,6 +21,29 @@ const (
         user_id TEXT NOT NULL,           -- User associated with the file
         upload_timestamp TIMESTAMPTZ DEFAULT NOW()
     );`
+)
+
+// What a client runs against the guides' servers, and for Cloudinary against its upload API in between.
+const (
+	UploadcareUpload = `curl -X POST http://localhost:3000/upload \
+    -F "file=@/path/to/your/image.jpg" \
+    -F "fileName=my-test-image.jpg"`
+
+	CloudinarySignature = `curl -X GET http://localhost:3000/generate-signature`
+
+	CloudinaryUpload = `curl -X POST https://api.cloudinary.com/v1_1/<YOUR_CLOUD_NAME>/image/upload \
+     -F "file=@/path/to/your/test-image.jpg" \
+     -F "api_key=<API_KEY_FROM_STEP_1>" \
+     -F "timestamp=<TIMESTAMP_FROM_STEP_1>" \
+     -F "signature=<SIGNATURE_FROM_STEP_1>"`
+
+	CloudinarySave = `curl -X POST http://localhost:3000/save-metadata \
+     -H "Content-Type: application/json" \
+     -d '{
+          "public_id": "<PUBLIC_ID_FROM_STEP_2>",
+          "secure_url": "<SECURE_URL_FROM_STEP_2>",
+          "resource_type": "<RESOURCE_TYPE_FROM_STEP_2>"
+        }'`
 )
 
 // How the guides' servers write a row: the asset, its URL, for Cloudinary its resource type, the user.
