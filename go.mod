@@ -3,6 +3,8 @@ module slipway
 go 1.26.0
 
 require (
+	github.com/MicahParks/jwkset v0.11.0
+	github.com/MicahParks/keyfunc/v3 v3.8.0
 	github.com/caarlos0/env/v11 v11.4.2
 	github.com/cloudinary/cloudinary-go/v2 v2.16.1
 	github.com/compose-spec/compose-go/v2 v2.9.1
@@ -68,4 +70,5 @@ require (
 	go.uber.org/multierr v1.11.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/time v0.9.0 // indirect
 )

@@ -2,97 +2,197 @@
 package auth
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"slipway/internal/upload"
 )
 
+// Way is how a caller is known.
+type Way string
+
+// The ways in, from the one that proves most to the one that proves nothing.
 const (
-	leeway       = 30 * time.Second // for clocks that differ
-	maxUserBytes = 255
+	ByToken       Way = "token"        // a JWT in the header Authorization
+	ByCookie      Way = "cookie"       // a JWT in a cookie
+	ByKey         Way = "api_key"      // a server, for one of its users
+	ByUploadToken Way = "upload_token" // for a while, to send files
+	ByProxy       Way = "proxy"        // a trusted proxy says so
+	ByDevUser     Way = "dev_user"     // nobody has shown anything
 )
 
-// Caller is who asks.
+// Ambient tells whether a browser sends what the caller is known by with every request, also with those
+// that pages of other sites make it send.
+func (w Way) Ambient() bool { return w == ByCookie || w == ByProxy || w == ByDevUser }
+
+// Right is what a caller may do.
+type Right uint8
+
+// The rights, each of which a route asks for.
+const (
+	Read   Right = 1 << iota // look at their uploads and files
+	Send                     // upload
+	Change                   // whatever else their owner may
+	Vouch                    // make upload tokens, for anybody
+
+	everything = Read | Send | Change
+)
+
+// Caller is who asks. One without a User is a server that has not said for whom it asks, as only Vouch,
+// and Anyone for one upload, allow.
 type Caller struct {
-	User string
+	User   string
+	By     Way
+	Rights Right
+	Anyone bool // may read whatever is anybody's
 
-	// Token says that the caller showed a token. Who is known without one may be a page of another
-	// site, for a browser sends its requests as anybody's.
-	Token bool
+	// What an upload token allows its holder to send.
+	MaxBytes int64  // in one file; 0 is no limit of its own
+	Provider string // "" is any
+
+	KeyPrefix string // of the API key that is shown, for the log
+	keyID     string
 }
 
-// Authenticator knows callers by the tokens that they bring.
+// May tells whether the caller has the right.
+func (c Caller) May(r Right) bool { return c.Rights&r == r }
+
+// Shown is what a request shows of who sends it; what it does not show is "".
+type Shown struct {
+	Authorization string // the header
+	Token         string // an upload token in the query or in a form
+	Cookie        string // the value of the cookie of that name
+	UserHeader    string // the header of that name, as far as a trusted proxy has set it
+	ActFor        string // the user for whom a server asks
+}
+
+// Options are the ways in. Zero closes each of them.
+type Options struct {
+	Secret    string   // signs users' tokens, in HS256
+	KeySet    *KeySet  // those who sign users' tokens otherwise
+	Issuer    string   // of users' tokens; "" is any
+	Audience  []string // one of which users' tokens are for; none is any
+	UserClaim string   // names the user in them; "" is sub
+
+	Cookie     string // the name of the cookie that holds a user's token
+	UserHeader string // the name of the header in which a trusted proxy names the user
+
+	Keys    *Keys   // of servers
+	Tokens  *Tokens // signs what servers hand on to their users
+	DevUser string  // whom everybody counts as who shows nothing
+}
+
+// Authenticator knows callers by what they show.
 type Authenticator struct {
-	secret  []byte
-	devUser string
-	parser  *jwt.Parser
+	Options
+	users *jwt.Parser
 }
 
-// New returns an authenticator that takes tokens signed with secret (HS256), none where it is empty.
-// Who brings no token counts as devUser; where that is empty, as nobody.
-func New(secret, devUser string) *Authenticator {
-	return &Authenticator{
-		secret:  []byte(secret),
-		devUser: devUser,
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithLeeway(leeway),
-			jwt.WithExpirationRequired(),
-		),
+// New returns an authenticator.
+func New(o Options) *Authenticator {
+	if o.UserClaim == "" {
+		o.UserClaim = "sub"
 	}
+	return &Authenticator{Options: o, users: o.parser()}
 }
 
-// DevUser is whom everybody counts as who brings no token, or "".
-func (a *Authenticator) DevUser() string { return a.devUser }
-
-// Identify tells who sends a request with this Authorization header, or fails with Unauthorized.
-func (a *Authenticator) Identify(authorization string) (Caller, error) {
-	if authorization == "" {
-		if a.devUser == "" {
-			return Caller{}, unauthorized("Send a token in the header Authorization: Bearer <token>.", nil)
+// Ways are the ways in that are open.
+func (a *Authenticator) Ways() []string {
+	ways := []string{}
+	for _, way := range []struct {
+		name string
+		open bool
+	}{
+		{"jwks", a.KeySet != nil}, {"secret", a.Secret != ""}, {"cookie", a.Cookie != ""}, {"proxy", a.UserHeader != ""},
+		{"api_keys", a.Keys != nil}, {"upload_tokens", a.Tokens != nil}, {"dev_user", a.DevUser != ""},
+	} {
+		if way.open {
+			ways = append(ways, way.name)
 		}
-		return Caller{User: a.devUser}, nil
 	}
-	scheme, token, _ := strings.Cut(authorization, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return Caller{}, unauthorized("The header Authorization must be: Bearer <token>.", nil)
-	}
-	user, err := a.subject(strings.TrimSpace(token))
-	if err != nil {
-		return Caller{}, err
-	}
-	return Caller{User: user, Token: true}, nil
+	return ways
 }
 
-// subject returns whom a token is for.
-func (a *Authenticator) subject(token string) (string, error) {
-	if len(a.secret) == 0 {
-		return "", unauthorized("No tokens are taken here: AUTH_JWT_SECRET is not set.", nil)
-	}
-	var claims jwt.RegisteredClaims
-	_, err := a.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return a.secret, nil })
+// Identify tells who sends a request that shows this. What was said explicitly goes before what browsers
+// and proxies add by themselves, and what is wrong is never passed over for something weaker. Errors are
+// coded: Unauthorized, InvalidRequest, InvalidParameter, and Unavailable while nobody can tell.
+func (a *Authenticator) Identify(ctx context.Context, s Shown) (Caller, error) {
 	switch {
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", unauthorized("The token has expired; get a new one.", err)
-	case errors.Is(err, jwt.ErrTokenNotValidYet):
-		return "", unauthorized("The token is not valid yet.", err)
-	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return "", unauthorized("The token never expires; it needs the claim exp.", err)
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return "", unauthorized("The token is not a JSON Web Token.", err)
-	case err != nil:
-		return "", unauthorized("The token is not signed with this service's key, in HS256.", err)
-	case claims.Subject == "", len(claims.Subject) > maxUserBytes, strings.ContainsFunc(claims.Subject, unicode.IsControl):
-		return "", unauthorized(fmt.Sprintf("The token names no user: its claim sub must have 1 to %d bytes of text.", maxUserBytes), nil)
+	case s.Authorization != "" && s.Token != "":
+		return Caller{}, &upload.Error{Code: upload.InvalidRequest, FixableBy: upload.ByYou,
+			Message: "Send a token in one place: in the header Authorization, or as token."} // RFC 6750 §2
+	case s.Authorization != "":
+		scheme, token, _ := strings.Cut(s.Authorization, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return Caller{}, unauthorized("The header Authorization must be: Bearer <token>.", nil)
+		}
+		return a.bearer(ctx, strings.TrimSpace(token), s.ActFor)
+	case s.Token != "":
+		return a.holder(ctx, s.Token)
+	case s.Cookie != "" && a.Cookie != "":
+		user, err := a.userOf(ctx, s.Cookie)
+		return Caller{User: user, By: ByCookie, Rights: everything}, err
+	case s.UserHeader != "" && a.UserHeader != "":
+		user, err := checkUser(s.UserHeader)
+		return Caller{User: user, By: ByProxy, Rights: everything}, err
+	case a.DevUser != "":
+		return Caller{User: a.DevUser, By: ByDevUser, Rights: everything}, nil
 	}
-	return claims.Subject, nil
+	return Caller{}, unauthorized("Send a token in the header Authorization: Bearer <token>.", nil)
 }
+
+// bearer tells the kinds of tokens apart by what they begin with. Each is checked with its own key alone.
+func (a *Authenticator) bearer(ctx context.Context, token, actFor string) (Caller, error) {
+	switch {
+	case strings.HasPrefix(token, keyMark):
+		return a.server(ctx, token, actFor)
+	case strings.HasPrefix(token, tokenMark):
+		return a.holder(ctx, token)
+	}
+	user, err := a.userOf(ctx, token)
+	return Caller{User: user, By: ByToken, Rights: everything}, err
+}
+
+const maxUserBytes = 255
+
+// NamesUser tells whether an id can be a user's: 1 to 255 bytes of text.
+func NamesUser(id string) bool {
+	return id != "" && len(id) <= maxUserBytes && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
+}
+
+func checkUser(id string) (string, error) {
+	if !NamesUser(id) {
+		return "", refused("it names no user", nil)
+	}
+	return id, nil
+}
+
+const leeway = 30 * time.Second // for clocks that differ
+
+// refused is all that who shows something wrong is told; why is for the log.
+func refused(why string, cause error) error {
+	return unauthorized("What was sent to say who is asking is not accepted here.", &refusal{why, cause})
+}
+
+// refusal is why a caller is not believed.
+type refusal struct {
+	why   string
+	cause error
+}
+
+func (r *refusal) Error() string {
+	if r.cause == nil {
+		return r.why
+	}
+	return r.why + ": " + r.cause.Error()
+}
+
+func (r *refusal) Unwrap() error { return r.cause }
 
 func unauthorized(message string, cause error) error {
 	return &upload.Error{Code: upload.Unauthorized, Message: message, FixableBy: upload.ByYou, Cause: cause}

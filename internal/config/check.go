@@ -15,9 +15,6 @@ const (
 	// maxWait is how long a request may be kept waiting; proxies give up at 60 s.
 	maxWait = 55 * time.Second
 
-	// minJWTSecret is what HS256 asks of its key (RFC 7518 §3.2), in bytes.
-	minJWTSecret = 32
-
 	forever = 100 * 365 * 24 * time.Hour
 )
 
@@ -50,27 +47,6 @@ func (c *Config) checkHTTP(faults *Faults) {
 func isOrigin(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Scheme != "" && u.Host != "" && s == u.Scheme+"://"+u.Host
-}
-
-// checkAuth sees to it that somebody may ask, and not everybody.
-func (c *Config) checkAuth(need Need, faults *Faults) {
-	const generate = "openssl rand -base64 48"
-	a := c.Auth
-	if n := len(a.JWTSecret); n > 0 && n < minJWTSecret {
-		faults.add("AUTH_JWT_SECRET", fmt.Sprintf("has %d bytes, and HS256 asks for %d", n, minJWTSecret), "make one with: "+generate)
-	}
-	if need&NeedAPI == 0 {
-		return
-	}
-	if a.JWTSecret == "" && a.DevUser == "" {
-		faults.add("AUTH_JWT_SECRET", "is not set, and neither is DEV_USER: nobody could ask for anything",
-			"set AUTH_JWT_SECRET to the key that signs your users' tokens (HS256; make one with: "+generate+
-				"), or, to try things out on this machine, DEV_USER=user_123 and HOST=127.0.0.1")
-	}
-	if a.DevUser != "" && !c.HTTP.Loopback() && !a.InsecureDev {
-		faults.add("DEV_USER", fmt.Sprintf("is set, and everybody who reaches this server would be %q", a.DevUser),
-			"set HOST=127.0.0.1, or INSECURE_DEV=1 if that is meant, or AUTH_JWT_SECRET instead")
-	}
 }
 
 func (c *Config) checkStaging(faults *Faults) {

@@ -51,20 +51,39 @@ type HTTP struct {
 func (h HTTP) Address() string { return net.JoinHostPort(h.Host, strconv.Itoa(h.Port)) }
 
 // Loopback tells whether only this machine can reach the API.
-func (h HTTP) Loopback() bool {
-	if h.Host == "localhost" {
+func (h HTTP) Loopback() bool { return isLoopback(h.Host) }
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
 		return true
 	}
-	addr, err := netip.ParseAddr(h.Host)
+	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.IsLoopback()
 }
 
 // Auth is who may ask.
 type Auth struct {
-	JWTSecret   Secret `env:"AUTH_JWT_SECRET"`
+	JWTSecret Secret   `env:"AUTH_JWT_SECRET"` // signs users' tokens, in HS256
+	JWKSURL   string   `env:"AUTH_JWKS_URL"`   // of the public keys of those who sign them in RS256, ES256 or EdDSA
+	Issuer    string   `env:"AUTH_ISSUER"`     // of the tokens; "" is any
+	Audience  []string `env:"AUTH_AUDIENCE"`   // one of which they are for; none is any
+	UserClaim string   `env:"AUTH_USER_CLAIM" envDefault:"sub"`
+
+	Cookie      string `env:"AUTH_COOKIE"`      // the name of one that holds such a token
+	UserHeader  string `env:"AUTH_USER_HEADER"` // in which a trusted proxy names the user
+	APIKeys     string `env:"AUTH_API_KEYS" envDefault:"on"`
+	TokenSecret Secret `env:"AUTH_TOKEN_SECRET"` // signs upload tokens; "" is the database's own
+
 	DevUser     string `env:"DEV_USER"` // whom everybody counts as who brings no token
 	InsecureDev bool   `env:"INSECURE_DEV" envDefault:"off"`
 }
+
+// APIKeysOff and APIKeysOnly are what Auth.APIKeys may be beside "on": no server may ask, or only those may,
+// and whoever they gave an upload token.
+const (
+	APIKeysOff  = "off"
+	APIKeysOnly = "only"
+)
 
 // Database is the way to Postgres.
 type Database struct {
@@ -109,26 +128,28 @@ func (l Links) Signed() bool { return l.Delivery == "signed" }
 
 // Uploadcare is the way to an Uploadcare project. A base that is "" is the service's own.
 type Uploadcare struct {
-	PublicKey   string `env:"UPLOADCARE_PUBLIC_KEY"`
-	SecretKey   Secret `env:"UPLOADCARE_SECRET_KEY"`
-	UploadBase  string `env:"UPLOADCARE_UPLOAD_BASE"`
-	RESTBase    string `env:"UPLOADCARE_REST_BASE"`
-	CDNBase     string `env:"UPLOADCARE_CDN_BASE"`
-	CDNSecret   Secret `env:"UPLOADCARE_CDN_SECRET"`    // hex, signs links
-	MaxFileSize int64  `env:"UPLOADCARE_MAX_FILE_SIZE"` // the plan's, which no API tells; 0 is unknown
-	PartETag    string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
+	PublicKey     string `env:"UPLOADCARE_PUBLIC_KEY"`
+	SecretKey     Secret `env:"UPLOADCARE_SECRET_KEY"`
+	UploadBase    string `env:"UPLOADCARE_UPLOAD_BASE"`
+	RESTBase      string `env:"UPLOADCARE_REST_BASE"`
+	CDNBase       string `env:"UPLOADCARE_CDN_BASE"`
+	CDNSecret     Secret `env:"UPLOADCARE_CDN_SECRET"`     // hex, signs links
+	WebhookSecret Secret `env:"UPLOADCARE_WEBHOOK_SECRET"` // signs its notifications; without one none are taken
+	MaxFileSize   int64  `env:"UPLOADCARE_MAX_FILE_SIZE"`  // the plan's, which no API tells; 0 is unknown
+	PartETag      string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
 
 	PublicUploadBase string `env:"UPLOADCARE_PUBLIC_UPLOAD_BASE"` // where browsers send files; "" is UploadBase
 }
 
 // Cloudinary is the way to a Cloudinary product environment. A base that is "" is the service's own.
 type Cloudinary struct {
-	CloudName    string `env:"CLOUDINARY_CLOUD_NAME"`
-	APIKey       string `env:"CLOUDINARY_API_KEY"`
-	APISecret    Secret `env:"CLOUDINARY_API_SECRET"`
-	URL          Secret `env:"CLOUDINARY_URL"` // cloudinary://key:secret@cloud, for what is not set above
-	UploadPrefix string `env:"CLOUDINARY_UPLOAD_PREFIX"`
-	DeliveryBase string `env:"CLOUDINARY_DELIVERY_BASE"`
+	CloudName     string `env:"CLOUDINARY_CLOUD_NAME"`
+	APIKey        string `env:"CLOUDINARY_API_KEY"`
+	APISecret     Secret `env:"CLOUDINARY_API_SECRET"`
+	URL           Secret `env:"CLOUDINARY_URL"` // cloudinary://key:secret@cloud, for what is not set above
+	UploadPrefix  string `env:"CLOUDINARY_UPLOAD_PREFIX"`
+	DeliveryBase  string `env:"CLOUDINARY_DELIVERY_BASE"`
+	WebhookSecret Secret `env:"CLOUDINARY_WEBHOOK_SECRET"` // signs its notifications, where that is not APISecret
 
 	PublicUploadPrefix string `env:"CLOUDINARY_PUBLIC_UPLOAD_PREFIX"` // where browsers send files; "" is UploadPrefix
 }

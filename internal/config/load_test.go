@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	neon       = "postgresql://neondb_owner:npg_S3cr$et@ep-cool-darkness-123456-pooler.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require"
-	neonDirect = "postgresql://neondb_owner:npg_S3cr$et@ep-cool-darkness-123456.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require"
-	jwtSecret  = "0123456789abcdef0123456789abcdef"
+	neon        = "postgresql://neondb_owner:npg_S3cr$et@ep-cool-darkness-123456-pooler.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require"
+	neonDirect  = "postgresql://neondb_owner:npg_S3cr$et@ep-cool-darkness-123456.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require"
+	jwtSecret   = "0123456789abcdef0123456789abcdef"
+	tokenSecret = "fedcba9876543210fedcba9876543210"
 )
 
 // filled puts what a reader of the guides has into the file that they print.
@@ -88,7 +89,7 @@ func TestTheGuidesFilesNeedWhatTheyLeaveOut(t *testing.T) {
 		want   []string
 	}{
 		"no secret key, and nobody may ask": {filled(t, "uploadcare-javascript.env"), []string{
-			"AUTH_JWT_SECRET is not set, and neither is DEV_USER",
+			"AUTH_JWT_SECRET is not set, and neither are AUTH_JWKS_URL and DEV_USER",
 			"UPLOADCARE_SECRET_KEY is not set; copy it from your project in the Uploadcare dashboard, section API Keys",
 		}},
 		"placeholders are no values": {"testdata/cloudinary.env", []string{
@@ -123,6 +124,7 @@ func TestDefaults(t *testing.T) {
 	c := mustLoad(t, Options{})
 	want := &Config{
 		HTTP:         HTTP{Port: 3000, UploadWait: 10 * time.Second, MaxUploadBytes: 10 << 30},
+		Auth:         Auth{UserClaim: "sub", APIKeys: "on"},
 		Database:     Database{Schema: "slipway", GuideSchema: "public", MaxConns: 10, HistoryRetention: 90 * 24 * time.Hour, DirectFrom: "DATABASE_URL"},
 		Staging:      Staging{Dir: "./staging", Reserve: 1 << 30, Retention: 7 * 24 * time.Hour, UnfinishedTTL: 24 * time.Hour},
 		Delivery:     Delivery{MaxAttempts: 10, Files: 4, PartsPerFile: 4, Deadline: 7 * 24 * time.Hour, DirectUploads: "on"},
@@ -143,7 +145,8 @@ func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, Options{Need: NeedAPI | NeedWorker, Environ: []string{
 		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
 		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "MAX_UPLOAD_BYTES=500MB", "DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
-		"AUTH_JWT_SECRET=" + jwtSecret, "DEV_USER=user_123", "INSECURE_DEV=1",
+		"AUTH_JWT_SECRET=" + jwtSecret, "AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_ISSUER=https://auth.example.com", "AUTH_AUDIENCE=files,media", "AUTH_USER_CLAIM=uid",
+		"AUTH_COOKIE=session", "AUTH_USER_HEADER=X-User", "AUTH_API_KEYS=off", "AUTH_TOKEN_SECRET=" + tokenSecret, "DEV_USER=user_123", "INSECURE_DEV=1",
 		"DATABASE_URL=" + neon, "DATABASE_URL_UNPOOLED=postgres://direct/db", "DATABASE_SCHEMA=files", "GUIDE_SCHEMA=app", "DATABASE_MAX_CONNS=20", "HISTORY_RETENTION=30d",
 		"STAGING_DIR=/var/lib/slipway", "STAGING_RESERVE=512MiB", "STAGING_RETENTION=1d12h", "UNFINISHED_TTL=2h",
 		"PROVIDERS=cloudinary,uploadcare", "DEFAULT_PROVIDER=cloudinary", "MAX_ATTEMPTS=3", "PUSH_CONCURRENCY=8", "PUSH_PARTS=2", "DELIVERY_DEADLINE=48h", "VERIFY_READBACK=yes", "DIRECT_UPLOADS=strict",
@@ -155,7 +158,8 @@ func TestEverySettingIsRead(t *testing.T) {
 	want := &Config{
 		HTTP: HTTP{Host: "::1", Port: 8080, PublicURL: "https://media.example.com", AllowedOrigins: []string{"https://a.example", "http://localhost:5173"},
 			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6},
-		Auth:     Auth{JWTSecret: jwtSecret, DevUser: "user_123", InsecureDev: true},
+		Auth: Auth{JWTSecret: jwtSecret, JWKSURL: "https://auth.example.com/jwks", Issuer: "https://auth.example.com", Audience: []string{"files", "media"}, UserClaim: "uid",
+			Cookie: "session", UserHeader: "X-User", APIKeys: "off", TokenSecret: tokenSecret, DevUser: "user_123", InsecureDev: true},
 		Database: Database{URL: neon, DirectURL: "postgres://direct/db", DirectFrom: "DATABASE_URL_UNPOOLED", Schema: "files", GuideSchema: "app", MaxConns: 20, HistoryRetention: 30 * 24 * time.Hour},
 		Staging:  Staging{Dir: "/var/lib/slipway", Reserve: 512 << 20, Retention: 36 * time.Hour, UnfinishedTTL: 2 * time.Hour},
 		Delivery: Delivery{Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "cloudinary", MaxAttempts: 3, Files: 8, PartsPerFile: 2, Deadline: 48 * time.Hour, VerifyReadback: true, DirectUploads: "strict"},
@@ -211,6 +215,22 @@ func TestFaults(t *testing.T) {
 		"an origin with a path":                {environ: []string{"ALLOWED_ORIGINS=https://a.example/app"}, want: []string{`ALLOWED_ORIGINS has "https://a.example/app", which is no origin`}},
 		"a proxy by name":                      {environ: []string{"TRUSTED_PROXIES=proxy"}, want: []string{`TRUSTED_PROXIES has "proxy", which is neither`}},
 		"a short secret":                       {environ: []string{"AUTH_JWT_SECRET=hunter2"}, want: []string{"AUTH_JWT_SECRET has 7 bytes, and HS256 asks for 32; make one with: openssl rand"}},
+		"a short secret of upload tokens":      {environ: []string{"AUTH_TOKEN_SECRET=hunter2"}, want: []string{"AUTH_TOKEN_SECRET has 7 bytes, and HS256 asks for 32; make one with: openssl rand"}},
+		"keys in the clear":                    {environ: []string{"AUTH_JWKS_URL=http://auth.example.com/jwks"}, want: []string{"AUTH_JWKS_URL begins with http, and whoever is on the way could"}},
+		"keys in the clear, as meant":          {environ: []string{"AUTH_JWKS_URL=http://auth/jwks", "INSECURE_DEV=1"}, need: NeedAPI},
+		"keys of this machine":                 {environ: []string{"AUTH_JWKS_URL=http://127.0.0.1:9000/jwks"}, need: NeedAPI},
+		"keys instead of a secret":             {environ: []string{"AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_JWT_SECRET="}, need: NeedAPI},
+		"keys in a file":                       {environ: []string{"AUTH_JWKS_URL=file:///etc/jwks.json"}, want: []string{"AUTH_JWKS_URL is no address of keys; give one such as https://"}},
+		"an issuer of no tokens":               {environ: []string{"AUTH_ISSUER=https://auth.example.com", "AUTH_JWT_SECRET=", "AUTH_API_KEYS=only"}, need: NeedAPI, want: []string{"AUTH_ISSUER is set, and no tokens are taken; set AUTH_JWKS_URL or"}},
+		"a cookie with nothing to check it by": {environ: []string{"AUTH_COOKIE=session", "AUTH_JWT_SECRET=", "AUTH_API_KEYS=only"}, need: NeedAPI, want: []string{"AUTH_COOKIE is set, and nothing to check the token in it with"}},
+		"a cookie that is a header":            {environ: []string{"AUTH_COOKIE=session; Path=/"}, want: []string{`AUTH_COOKIE is "session; Path=/", which no cookie can be called`}},
+		"a header that is none":                {environ: []string{"AUTH_USER_HEADER=X User", "TRUSTED_PROXIES=10.0.0.7"}, want: []string{`AUTH_USER_HEADER is "X User", which no header can be called`}},
+		"a header that anybody may set":        {environ: []string{"AUTH_USER_HEADER=X-User"}, need: NeedAPI, want: []string{"AUTH_USER_HEADER is set, and no proxy is trusted to set it; set TRUSTED_PROXIES to"}},
+		"a header, and everybody a proxy":      {environ: []string{"AUTH_USER_HEADER=X-User", "TRUSTED_PROXIES=10.0.0.7,0.0.0.0/0"}, need: NeedAPI, want: []string{"TRUSTED_PROXIES has 0.0.0.0/0, which is everybody"}},
+		"a header from a proxy":                {environ: []string{"AUTH_USER_HEADER=X-User", "TRUSTED_PROXIES=10.0.0.7", "AUTH_JWT_SECRET="}, need: NeedAPI},
+		"servers alone":                        {environ: []string{"AUTH_API_KEYS=only", "AUTH_JWT_SECRET="}, need: NeedAPI},
+		"servers alone, and users":             {environ: []string{"AUTH_API_KEYS=only"}, need: NeedAPI, want: []string{"AUTH_API_KEYS is only, and users may ask by other settings; set it to on"}},
+		"servers sometimes":                    {environ: []string{"AUTH_API_KEYS=maybe"}, want: []string{`AUTH_API_KEYS is "maybe"; give on, off, or only`}},
 		"a schema that wants quotes":           {environ: []string{"DATABASE_SCHEMA=My-Files", "GUIDE_SCHEMA=pg_temp"}, want: []string{`DATABASE_SCHEMA is "My-Files"`, `GUIDE_SCHEMA is "pg_temp"`}},
 		"one connection":                       {environ: []string{"DATABASE_MAX_CONNS=1"}, want: []string{"DATABASE_MAX_CONNS is 1; give 2 to"}},
 		"a provider that is not known":         {environ: []string{"PROVIDERS=uploadcare,dropbox"}, want: []string{`PROVIDERS names "dropbox"; give one or more of uploadcare,cloudinary.`}},
@@ -224,7 +244,7 @@ func TestFaults(t *testing.T) {
 		"a user for everybody on this machine": {environ: []string{"DEV_USER=user_123", "HOST=localhost"}, need: NeedAPI},
 		"a user for everybody, as meant":       {environ: []string{"DEV_USER=user_123", "INSECURE_DEV=on"}, need: NeedAPI},
 		"a user for everybody is no worker's":  {environ: []string{"DEV_USER=user_123"}, need: NeedWorker},
-		"nobody who may ask":                   {environ: []string{"AUTH_JWT_SECRET="}, need: NeedAPI, want: []string{"AUTH_JWT_SECRET is not set, and neither is DEV_USER: nobody could ask for anything; set AUTH_JWT_SECRET to"}},
+		"nobody who may ask":                   {environ: []string{"AUTH_JWT_SECRET="}, need: NeedAPI, want: []string{"AUTH_JWT_SECRET is not set, and neither are AUTH_JWKS_URL and DEV_USER: nobody could ask for anything; set AUTH_JWKS_URL to"}},
 		"a delivery that is not known":         {environ: []string{"DELIVERY=private"}, want: []string{`DELIVERY is "private"; give public or signed.`}},
 		"links that live too long":             {environ: []string{"SIGNED_URL_TTL=8d"}, want: []string{"SIGNED_URL_TTL is 192h0m0s; give 1m0s to 168h0m0s."}},
 		"a signing secret that is none":        {environ: []string{"UPLOADCARE_CDN_SECRET=canary"}, want: []string{"UPLOADCARE_CDN_SECRET is not hexadecimal; copy it from your project"}},

@@ -19,6 +19,7 @@ func (s *Server) access(c *fiber.Ctx) error {
 	start := time.Now()
 	c.Set("X-Request-Id", requestID(c.Context()))
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	c.Set(fiber.HeaderReferrerPolicy, "no-referrer") // the address may hold a token
 	route := "none"
 	err := c.Next()
 	var unrouted *fiber.Error
@@ -41,6 +42,9 @@ func (s *Server) access(c *fiber.Ctx) error {
 	}
 	if id, ok := c.Locals(uploadKey{}).(upload.ID); ok {
 		attrs = append(attrs, slog.String("upload_id", string(id)))
+	}
+	if key := caller(c).KeyPrefix; key != "" {
+		attrs = append(attrs, slog.String("api_key", key))
 	}
 	s.opts.Log.LogAttrs(c.Context(), level, "request", attrs...)
 	return nil

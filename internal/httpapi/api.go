@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -52,14 +51,15 @@ func (s *Server) Mount(a *API) {
 	a.server = s
 	app := s.app
 	app.Get("/readyz", a.readyz)
+	app.Post("/v1/tokens", a.vouching, a.createToken)
 
-	app.Get("/", a.forPeople, a.authenticated, a.home)
-	app.Get("/uploads/:id", a.forPeople, a.authenticated, a.uploadPage)
+	app.Get("/", a.forPeople, a.reading, a.home)
+	app.Get("/uploads/:id", a.forPeople, a.reading, a.uploadPage)
 
-	app.Post("/upload", a.forPeople, a.authenticated, a.upload)
-	app.Post("/v1/uploads", a.authenticated, a.createUpload)
-	app.Get("/v1/uploads", a.authenticated, a.listUploads)
-	app.Get("/v1/uploads/:id", a.authenticated, a.getUpload)
+	app.Post("/upload", a.forPeople, a.sending, a.upload)
+	app.Post("/v1/uploads", a.sending, a.createUpload)
+	app.Get("/v1/uploads", a.reading, a.listUploads)
+	app.Get("/v1/uploads/:id", a.reading, a.getUpload)
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
 
 	app.Get("/generate-signature", a.authenticated, a.generateSignature)
@@ -67,48 +67,11 @@ func (s *Server) Mount(a *API) {
 	app.Get("/v1/direct/uploadcare", a.authenticated, a.directUploadcare)
 	app.Post("/save-metadata", a.authenticated, a.saveMetadata)
 
-	app.Get("/v1/files", a.authenticated, a.listFiles)
-	app.Get("/v1/files/:id", a.authenticated, a.getFile)
+	app.Get("/v1/files", a.reading, a.listFiles)
+	app.Get("/v1/files/:id", a.reading, a.getFile)
 	app.Delete("/v1/files/:id", a.authenticated, a.deleteFile)
-	app.Get("/v1/files/:id/content", a.publicContent, a.authenticated, a.fileContent)
+	app.Get("/v1/files/:id/content", a.publicContent, a.reading, a.fileContent)
 }
-
-type callerKey struct{}
-
-// authenticated lets through whoever is somebody, to handlers that ask user. Who is somebody without
-// showing a token may be a page of another site, and that may not change anything.
-func (a *API) authenticated(c *fiber.Ctx) error {
-	authorization := c.Get(fiber.HeaderAuthorization)
-	who, err := a.Auth.Identify(authorization)
-	if err != nil {
-		if authorization != "" {
-			c.Set(fiber.HeaderWWWAuthenticate, `Bearer error="invalid_token"`) // RFC 6750 §3.1
-		}
-		return err
-	}
-	if !who.Token && !a.sameSite(c) {
-		return &upload.Error{Code: upload.Forbidden, Message: "Pages of other sites may change nothing here without a token; the server's log says how to allow this one."}
-	}
-	c.Locals(callerKey{}, who)
-	return c.Next()
-}
-
-// sameSite tells whether the request comes from a page of ours, of an origin that is allowed by name,
-// or from no page, or is one that changes nothing.
-func (a *API) sameSite(c *fiber.Ctx) bool {
-	origin := c.Get(fiber.HeaderOrigin)
-	r := &http.Request{Method: c.Method(), Host: c.Hostname(), Header: http.Header{}}
-	r.Header.Set(fiber.HeaderOrigin, origin)
-	r.Header.Set("Sec-Fetch-Site", c.Get("Sec-Fetch-Site"))
-	return new(http.CrossOriginProtection).Check(r) == nil || a.server.origins.allow(strings.ToLower(origin))
-}
-
-func caller(c *fiber.Ctx) auth.Caller {
-	who, _ := c.Locals(callerKey{}).(auth.Caller)
-	return who
-}
-
-func user(c *fiber.Ctx) string { return caller(c).User }
 
 // uploadID returns the id in the path, for the access log too, or NotFound.
 func uploadID(c *fiber.Ctx) (upload.ID, error) {

@@ -35,6 +35,7 @@ const (
 type Options struct {
 	Log            *slog.Logger
 	AllowedOrigins []string // of pages that may call from elsewhere, or "*"
+	Cookies        bool     // those pages may do so with our cookies, unless they are "*"
 	Dev            bool     // serve this machine only, and any page from it
 	PublicURL      string   // where clients reach the server, if that is set
 	TrustedProxies []string // addresses and networks whose X-Forwarded-* headers count
@@ -95,7 +96,7 @@ func (s *Server) newApp() *fiber.App {
 	srv.ErrorHandler = s.answerUnread
 	srv.Handler = s.guard.handler(knownMethods(app.Config().RequestMethods, srv.Handler))
 
-	s.origins = &origins{allowed: s.opts.AllowedOrigins, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
+	s.origins = &origins{allowed: s.opts.AllowedOrigins, cookies: s.opts.Cookies, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
 	app.Use(s.access)
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}))
 	app.Use(s.origins.cors())

@@ -37,6 +37,7 @@ const preflightAge = 2 * 60 * 60 // seconds; the most that Chromium keeps
 // origins decides which pages may call us from elsewhere.
 type origins struct {
 	allowed []string // as a browser writes them, or "*"
+	cookies bool     // pages may send them along
 	dev     bool     // any page from this machine
 	log     *slog.Logger
 
@@ -55,10 +56,11 @@ func (o *origins) cors() fiber.Handler {
 		AllowMethods:     strings.Join(corsMethods, ","),
 		AllowHeaders:     strings.Join(corsRequestHeaders, ","),
 		ExposeHeaders:    strings.Join(corsExposedHeaders, ","),
+		AllowCredentials: o.cookies,
 		MaxAge:           preflightAge,
 	}
 	if slices.Contains(o.allowed, "*") {
-		cfg.AllowOrigins, cfg.AllowOriginsFunc = "*", nil
+		cfg.AllowOrigins, cfg.AllowOriginsFunc, cfg.AllowCredentials = "*", nil, false
 	}
 	return cors.New(cfg)
 }

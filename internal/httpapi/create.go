@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"mime"
 	"net/http"
@@ -36,7 +37,7 @@ func (a *API) upload(c *fiber.Ctx) error {
 		return err
 	}
 	if prefersPage(c) {
-		return c.Redirect(pagePath(u.ID), http.StatusSeeOther)
+		return c.Redirect(pagePath(u.ID)+pageToken(c), http.StatusSeeOther)
 	}
 	wait, asked := preferredWait(c)
 	if !asked {
@@ -101,17 +102,29 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 	if n := int64(c.Request().Header.ContentLength()) - formOverhead; n > 0 {
 		atLeast = n
 	}
-	if err := a.admit(described(user(c), query, nil, atLeast)); err != nil {
-		return upload.Upload{}, err
+	known := senderKnown(c)
+	if known {
+		if _, err := a.admit(c, described(query, nil, atLeast)); err != nil {
+			return upload.Upload{}, err
+		}
 	}
 
 	var file filePart
 	var staged *ingest.Staged
-	fields, err := a.server.readForm(c, a.limit(), func(f filePart, before url.Values) error {
-		if len(before) > 0 {
-			if err := a.admit(described(user(c), query, before, atLeast)); err != nil {
+	var early url.Values
+	most := a.limitOf(c)
+	fields, err := a.server.readForm(c, most, func(f filePart, before url.Values) error {
+		early = maps.Clone(before)
+		if err := a.formSender(c, before); err != nil {
+			return err
+		}
+		if len(before) > 0 || !known {
+			if _, err := a.admit(c, described(query, before, atLeast)); err != nil {
 				return err
 			}
+		}
+		if limit := a.limitOf(c); limit < most { // the form has said who sends it
+			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
 		}
 		s, err := a.Ingest.Receive(c.UserContext(), f)
 		if err == nil {
@@ -119,13 +132,19 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 		}
 		return err
 	})
+	var r ingest.Request
+	if err == nil {
+		err = tokenIsEarly(early, fields)
+	}
+	if err == nil {
+		r, err = a.requested(c, described(query, fields, staged.Size))
+	}
 	if err != nil {
 		if staged != nil {
 			a.Ingest.Discard(*staged)
 		}
 		return upload.Upload{}, err
 	}
-	r := described(user(c), query, fields, staged.Size)
 	r.FileName, r.ContentType = cmp.Or(r.FileName, file.Name), file.ContentType
 	return a.accept(c, r, *staged)
 }
@@ -151,17 +170,17 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	if err != nil {
 		return upload.Upload{}, err
 	}
-	body, err := a.server.openBody(c, a.limit())
+	body, err := a.server.openBody(c, a.limitOf(c))
 	if err != nil {
 		return upload.Upload{}, err
 	}
-	r := described(user(c), query, nil, body.Declared())
+	r := described(query, nil, body.Declared())
 	r.FileName, r.ContentType = cmp.Or(r.FileName, name), strings.Clone(c.Get(fiber.HeaderContentType))
 	if kind, _, _ := mime.ParseMediaType(r.ContentType); kind == fiber.MIMEApplicationJSON && r.FileName == "" {
 		return upload.Upload{}, &upload.Error{Code: upload.UnsupportedMedia, FixableBy: upload.ByYou,
 			Message: "Importing from a URL is not offered yet. To upload a JSON file, give it a name, by Content-Disposition or ?file_name=, or send it in a form."}
 	}
-	if err := a.admit(r); err != nil {
+	if r, err = a.admit(c, r); err != nil {
 		return upload.Upload{}, err
 	}
 	staged, err := a.Ingest.Receive(c.UserContext(), ingest.Declared(body, digest))
@@ -171,22 +190,28 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	return a.accept(c, r, staged)
 }
 
-// admit refuses what nothing that may still come could mend. As long as no provider is named, a later
-// field can name any of them, so that one is enough that takes the file; the default's refusal is told.
-func (a *API) admit(r ingest.Request) error {
+// admit returns the request as the caller may make it, or refuses what nothing that may still come could
+// mend. As long as no provider is named, a later field can name any of them, so that one is enough that
+// takes the file; the default's refusal is told.
+func (a *API) admit(c *fiber.Ctx, r ingest.Request) (ingest.Request, error) {
+	r, err := a.requested(c, r)
+	if err != nil {
+		return r, err
+	}
 	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
 	defer cancel()
-	err := a.Ingest.Admit(ctx, r)
+	err = a.Ingest.Admit(ctx, r)
 	if err == nil || r.Provider != "" {
-		return databaseError(err, noUpload)
+		return r, databaseError(err, noUpload)
 	}
 	for _, p := range a.Ingest.Providers {
-		r.Provider = p
-		if a.Ingest.Admit(ctx, r) == nil {
-			return nil
+		named := r
+		named.Provider = p
+		if a.Ingest.Admit(ctx, named) == nil {
+			return r, nil
 		}
 	}
-	return databaseError(err, noUpload)
+	return r, databaseError(err, noUpload)
 }
 
 // accept makes an upload of what was staged. It ends by its own deadline and not with the server: a
@@ -216,7 +241,7 @@ func (a *API) awaitEnd(u upload.Upload, wait time.Duration) upload.Upload {
 func (a *API) limit() int64 { return cmp.Or(a.Ingest.MaxBytes, math.MaxInt64-formOverhead) }
 
 // described is what fields, and query parameters where there is no field, say of a file.
-func described(user string, query, fields url.Values, length int64) ingest.Request {
+func described(query, fields url.Values, length int64) ingest.Request {
 	one := func(names ...string) string {
 		for _, values := range []url.Values{fields, query} {
 			for _, name := range names {
@@ -228,7 +253,7 @@ func described(user string, query, fields url.Values, length int64) ingest.Reque
 		return ""
 	}
 	r := ingest.Request{
-		User: user, Provider: one("provider"), ResourceType: one("resource_type"), FileName: one("file_name", "fileName"), Length: length,
+		Provider: one("provider"), ResourceType: one("resource_type"), FileName: one("file_name", "fileName"), Length: length,
 	}
 	for _, values := range []url.Values{query, fields} {
 		for _, list := range values["tags"] {

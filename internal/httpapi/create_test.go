@@ -275,9 +275,9 @@ func TestAbsoluteLinks(t *testing.T) {
 func TestWhatAFormSaysGoesBeforeTheQuery(t *testing.T) {
 	query := url.Values{"provider": {"uploadcare"}, "tags": {"a,b"}, "metadata[x]": {"1"}, "metadata[y]": {"1"}}
 	fields := url.Values{"provider": {"cloudinary"}, "tags": {"b", "c"}, "metadata[y]": {"2"}, "metadata": {"no key"}, "fileName": {"a"}}
-	got := described("alice", query, fields, 7)
+	got := described(query, fields, 7)
 	want := ingest.Request{
-		User: "alice", Provider: "cloudinary", FileName: "a", Length: 7,
+		Provider: "cloudinary", FileName: "a", Length: 7,
 		Tags: []string{"a", "b", "c"}, Metadata: map[string]string{"x": "1", "y": "2"},
 	}
 	if !reflect.DeepEqual(got, want) {

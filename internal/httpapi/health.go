@@ -21,6 +21,8 @@ type readiness struct {
 	Database  check           `json:"database"`
 	Staging   stagingCheck    `json:"staging"`
 	Events    string          `json:"events"` // "listening", or "polling" where the database cannot announce them
+	Auth      []string        `json:"auth"`   // the ways in that are open
+	JWKS      *jwksCheck      `json:"jwks,omitempty"`
 	DevUser   string          `json:"dev_user,omitempty"`
 	Delivery  string          `json:"delivery,omitempty"` // "public" or "signed"
 	Providers []providerCheck `json:"providers"`
@@ -29,6 +31,14 @@ type readiness struct {
 type check struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
+}
+
+// jwksCheck tells how the keys stand that check users' tokens. Without any those tokens cannot be taken;
+// others can, so that requests may come all the same.
+type jwksCheck struct {
+	check
+	Keys      int        `json:"keys"`
+	FetchedAt *time.Time `json:"fetched_at,omitempty"`
 }
 
 type stagingCheck struct {
@@ -65,7 +75,7 @@ func (a *API) readiness() readiness {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
 	log := a.server.opts.Log
-	r := readiness{Draining: a.server.draining.Load(), Events: "polling", DevUser: a.Auth.DevUser(), Delivery: a.Delivery, Providers: []providerCheck{}}
+	r := readiness{Draining: a.server.draining.Load(), Events: "polling", Auth: a.Auth.Ways(), JWKS: a.jwks(), DevUser: a.Auth.DevUser, Delivery: a.Delivery, Providers: []providerCheck{}}
 	if a.Hub.Listening() {
 		r.Events = "listening"
 	}
@@ -94,4 +104,22 @@ func (a *API) readiness() readiness {
 	}
 	r.Ready = r.Database.OK && r.Staging.OK && !r.Draining
 	return r
+}
+
+func (a *API) jwks() *jwksCheck {
+	if a.Auth.KeySet == nil {
+		return nil
+	}
+	standing := a.Auth.KeySet.Standing()
+	j := &jwksCheck{check: check{OK: !standing.Failed && standing.Keys > 0}, Keys: standing.Keys}
+	if !standing.Fetched.IsZero() {
+		j.FetchedAt = utc(&standing.Fetched)
+	}
+	switch {
+	case standing.Failed:
+		j.Error = "the last fetch failed"
+	case standing.Keys == 0:
+		j.Error = "they have not been fetched yet"
+	}
+	return j
 }

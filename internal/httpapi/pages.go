@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/gofiber/fiber/v2"
 
+	"slipway/internal/auth"
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
 	"slipway/internal/upload"
@@ -61,7 +62,9 @@ func render(c *fiber.Ctx, name string, f frame) error {
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
 	c.Set(fiber.HeaderContentSecurityPolicy, pagePolicy)
-	c.Set(fiber.HeaderReferrerPolicy, "same-origin")
+	if pageToken(c) == "" { // else the address is a secret
+		c.Set(fiber.HeaderReferrerPolicy, "same-origin")
+	}
 	c.Set(fiber.HeaderCacheControl, "private, no-store")
 	return c.Send(text.Bytes())
 }
@@ -95,7 +98,7 @@ type command struct{ Note, Line string }
 func (a *API) home(c *fiber.Ctx) error {
 	p := homePage{
 		Providers: a.Ingest.Providers, DefaultProvider: a.Ingest.DefaultProvider, MaxBytes: a.limit(),
-		Commands: commands(a.base(c), caller(c).Token, a.Ingest.Providers[len(a.Ingest.Providers)-1]),
+		Commands: commands(a.base(c), caller(c).By != auth.ByDevUser, a.Ingest.Providers[len(a.Ingest.Providers)-1]),
 	}
 	err := a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
 		var err error

@@ -195,7 +195,7 @@ func writeProblem(ctx *fasthttp.RequestCtx, e *upload.Error) {
 		h.Set(fiber.HeaderRetryAfter, strconv.Itoa(o.retryAfter))
 	}
 	if o.status == http.StatusUnauthorized && len(h.Peek(fiber.HeaderWWWAuthenticate)) == 0 {
-		h.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+		h.Set(fiber.HeaderWWWAuthenticate, bearer)
 	}
 }
 

@@ -83,7 +83,7 @@ func TestProblems(t *testing.T) {
 		"no token, in the guides' form": {
 			head("POST", "/upload"), 401,
 			problem{Title: "Unauthorized", Detail: "Send a token.", Code: upload.Unauthorized, Success: new(bool), Error: "Unauthorized"},
-			map[string]string{"WWW-Authenticate": "Bearer"},
+			map[string]string{"WWW-Authenticate": bearer},
 		},
 		"another in the guides' form": {
 			head("POST", "/save-metadata"), 400,

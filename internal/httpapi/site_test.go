@@ -70,8 +70,10 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 	parts.Go(func() { hub.Run(listening) })
 	t.Cleanup(func() { stop(); parts.Wait() })
 
+	tokens, err := auth.NewTokens([]byte(jwtSecret), "slipway-test")
+	must(t, err)
 	a := &API{
-		Auth: auth.New(jwtSecret, ""),
+		Auth: auth.New(auth.Options{Secret: jwtSecret, Keys: auth.NewKeys(pool, log), Tokens: tokens}),
 		Ingest: &ingest.Ingest{
 			Pool: pool, Queue: queue, Staging: store, Log: log,
 			Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare",
@@ -148,6 +150,23 @@ func as(t testing.TB, user string) string {
 		return "Authorization: "
 	}
 	return "Authorization: Bearer " + tokenOf(t, user)
+}
+
+// apiKey is a server's key with scopes.
+func (s *site) apiKey(t testing.TB, scopes ...string) string {
+	t.Helper()
+	secret, key := auth.NewKey("test", scopes)
+	_, err := postgres.InsertKey(t.Context(), s.pool, key, 0)
+	must(t, err)
+	return secret
+}
+
+// uploadToken is what a server hands to its user.
+func (s *site) uploadToken(t testing.TB, g auth.Grant) string {
+	t.Helper()
+	r := s.do(t, "POST", "/v1/tokens", strings.NewReader(fmt.Sprintf(`{"user_id":%q,"max_bytes":%d,"provider":%q}`, g.User, g.MaxBytes, g.Provider)),
+		"Authorization: Bearer "+s.apiKey(t, auth.ActScope))
+	return into[tokenAnswer](t, r, http.StatusOK).Token
 }
 
 // into reads a reply with this status as JSON.

@@ -141,6 +141,7 @@ func queryOf(c *fiber.Ctx) (url.Values, error) {
 			return nil, invalidParameter("A parameter in the query is not UTF-8.")
 		}
 	}
+	query.Del(formToken) // is nobody's business who goes on with the query
 	return query, nil
 }
 

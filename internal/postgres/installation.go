@@ -56,7 +56,7 @@ func ReadInstallation(ctx context.Context, db DB, url string) (Installation, err
 
 // Rehome makes the database the installation of the place that url leads to. As a copy it becomes
 // somebody else: it gets ids of its own, so that nothing of the original's is ever overwritten, and what
-// was stored until then can be deleted only there.
+// was stored until then can be deleted only there; upload tokens of the original's are good only there, too.
 // Moved, it stays who it was.
 func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 	host, database, err := Place(url)
@@ -68,6 +68,7 @@ func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 		SET host = @host, database_name = @database,
 		    id = CASE WHEN @copied THEN 'slipway-' || left(replace(gen_random_uuid()::text, '-', ''), 12) ELSE id END,
 		    staging_id = CASE WHEN @copied THEN NULL ELSE staging_id END,
+		    token_secret = CASE WHEN @copied THEN uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) ELSE token_secret END,
 		    copied_at = CASE WHEN @copied THEN now() ELSE copied_at END`,
 		args{"host": host, "database": database, "copied": copied})
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 
-	"slipway/internal/auth"
 	"slipway/internal/config"
 	"slipway/internal/events"
 	"slipway/internal/httpapi"
@@ -49,23 +48,30 @@ func Run(ctx context.Context, o Options) error {
 		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
 	}
 
+	who, err := authenticator(ctx, c, base, log)
+	if err != nil {
+		return err
+	}
+
 	hub := events.NewHub(c.Database.DirectURL.Reveal(), base.Names, log)
 	server := httpapi.New(httpapi.Options{
 		Log:            log,
 		AllowedOrigins: c.HTTP.AllowedOrigins,
+		Cookies:        c.Auth.Cookie != "",
 		Dev:            o.Dev || c.Auth.DevUser != "" && c.HTTP.Loopback(),
 		PublicURL:      c.HTTP.PublicURL,
 		TrustedProxies: c.HTTP.TrustedProxies,
 		DrainTimeout:   c.DrainTimeout,
 	})
 	server.Mount(&httpapi.API{
-		Auth: auth.New(c.Auth.JWTSecret.Reveal(), c.Auth.DevUser),
+		Auth: who,
 		Ingest: &ingest.Ingest{
 			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 		},
 		Direct:      direct(c, base),
+		Webhooks:    webhooks(c),
 		Pool:        base.Pool,
 		Hub:         hub,
 		Links:       process.Links(c),
@@ -78,6 +84,9 @@ func Run(ctx context.Context, o Options) error {
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
 	parts.Go(func() { hub.Run(listening) })
+	if who.KeySet != nil {
+		parts.Go(func() { who.KeySet.Run(listening) })
+	}
 	defer parts.Wait()
 	defer stop()
 
@@ -114,4 +123,16 @@ func direct(c *config.Config, base *process.Base) httpapi.Direct {
 		}
 	}
 	return d
+}
+
+// webhooks are the secrets of the providers' notifications, by the settings.
+func webhooks(c *config.Config) httpapi.Webhooks {
+	var w httpapi.Webhooks
+	if slices.Contains(c.Delivery.Providers, "uploadcare") {
+		w.Uploadcare = c.Uploadcare.WebhookSecret.Reveal()
+	}
+	if slices.Contains(c.Delivery.Providers, "cloudinary") {
+		w.Cloudinary = cmp.Or(c.Cloudinary.WebhookSecret, c.Cloudinary.APISecret).Reveal()
+	}
+	return w
 }

@@ -1,0 +1,189 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"slipway/internal/postgres"
+	"slipway/internal/upload"
+)
+
+// What an API key may be for.
+const (
+	ActScope   = "act"   // act for any user, and make upload tokens
+	AdminScope = "admin" // read whatever is anybody's
+)
+
+// Scopes are all there are.
+var Scopes = []string{ActScope, AdminScope}
+
+// keyMark begins every API key: slk_<prefix>_<secret>.
+const keyMark = "slk_"
+
+const prefixLength = 8 // of base 32; a list shows it
+
+// NewKey makes up an API key, which is shown once, and what is kept of it.
+func NewKey(name string, scopes []string) (secret string, k postgres.APIKey) {
+	prefix := keyMark + strings.ToLower(rand.Text()[:prefixLength])
+	secret = prefix + "_" + strings.ToLower(rand.Text())
+	return secret, postgres.APIKey{Name: name, Prefix: prefix, Hash: keyHash(secret), Scopes: scopes}
+}
+
+// keyHash is what is kept of a key. It has 130 random bits, so that nothing slower is needed to hide it.
+func keyHash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+const (
+	keysFresh = 2 * time.Second        // how long a key is believed after it may have been revoked
+	newKeys   = 200 * time.Millisecond // how long a key that was just made may be unknown
+	keysTime  = 3 * time.Second        // for reading them
+	useEvery  = time.Minute            // is written down that a key was used
+)
+
+// Keys knows the API keys in the database. They are read together, and seldom: so many that are made up cost
+// no more than one.
+type Keys struct {
+	db  postgres.DB
+	log *slog.Logger
+
+	ring  atomic.Pointer[keyRing]
+	reads singleflight.Group
+
+	mu   sync.Mutex
+	used map[string]time.Time // by id: when it was last written down, or tried to
+}
+
+// keyRing is every key that was good at a moment.
+type keyRing struct {
+	read     time.Time
+	byPrefix map[string]postgres.APIKey
+	ids      map[string]bool
+}
+
+// NewKeys returns the keys in a database.
+func NewKeys(db postgres.DB, log *slog.Logger) *Keys {
+	return &Keys{db: db, log: log, used: map[string]time.Time{}}
+}
+
+// since returns the keys as they were at a time, or later.
+func (k *Keys) since(ctx context.Context, earliest time.Time) (*keyRing, error) {
+	if ring := k.ring.Load(); ring != nil && !ring.read.Before(earliest) {
+		return ring, nil
+	}
+	reading := k.reads.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTime)
+		defer cancel()
+		ring := &keyRing{read: time.Now(), byPrefix: map[string]postgres.APIKey{}, ids: map[string]bool{}}
+		keys, err := postgres.LiveKeys(ctx, k.db)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			ring.byPrefix[key.Prefix], ring.ids[key.ID] = key, true
+		}
+		k.ring.Store(ring)
+		return ring, nil
+	})
+	select {
+	case r := <-reading:
+		if r.Err != nil {
+			return nil, &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: r.Err,
+				Message: "The service cannot reach its database at the moment; try again."}
+		}
+		return r.Val.(*keyRing), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// find returns the key that secret is.
+func (k *Keys) find(ctx context.Context, secret string) (postgres.APIKey, error) {
+	prefix := secret[:min(len(keyMark)+prefixLength, len(secret))]
+	ring, err := k.since(ctx, time.Now().Add(-keysFresh))
+	if err != nil {
+		return postgres.APIKey{}, err
+	}
+	key, ok := ring.byPrefix[prefix]
+	if !ok {
+		if ring, err = k.since(ctx, time.Now().Add(-newKeys)); err != nil {
+			return postgres.APIKey{}, err
+		}
+		key, ok = ring.byPrefix[prefix]
+	}
+	same := subtle.ConstantTimeCompare(keyHash(secret), key.Hash) == 1
+	switch {
+	case !ok || !same:
+		return postgres.APIKey{}, refused("no API key is like this", nil)
+	case key.ExpiresAt != nil && !key.ExpiresAt.After(time.Now()):
+		return postgres.APIKey{}, unauthorized("The API key has expired.", nil)
+	}
+	k.noteUse(ctx, key)
+	return key, nil
+}
+
+// alive tells whether the key with this id is still good.
+func (k *Keys) alive(ctx context.Context, id string) (bool, error) {
+	ring, err := k.since(ctx, time.Now().Add(-keysFresh))
+	if err != nil {
+		return false, err
+	}
+	return ring.ids[id], nil
+}
+
+// noteUse writes down now and then that a key is used. That it cannot is nothing to the caller.
+func (k *Keys) noteUse(ctx context.Context, key postgres.APIKey) {
+	k.mu.Lock()
+	due := time.Since(k.used[key.ID]) >= useEvery
+	if due {
+		k.used[key.ID] = time.Now()
+	}
+	k.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := postgres.NoteKeyUse(ctx, k.db, key.ID, useEvery); err != nil {
+		k.log.Warn("the last use of an API key was not written down", "key", key.Prefix, "error", err)
+	}
+}
+
+// server returns a server that shows an API key, as the user for whom it asks.
+func (a *Authenticator) server(ctx context.Context, secret, actFor string) (Caller, error) {
+	if a.Keys == nil {
+		return Caller{}, refused("API keys are off", nil)
+	}
+	key, err := a.Keys.find(ctx, secret)
+	if err != nil {
+		return Caller{}, err
+	}
+	who := Caller{By: ByKey, KeyPrefix: key.Prefix, keyID: key.ID}
+	if who.User = actFor; actFor != "" && !NamesUser(actFor) {
+		return Caller{}, &upload.Error{Code: upload.InvalidParameter, FixableBy: upload.ByYou,
+			Message: fmt.Sprintf("The header %s must have 1 to %d bytes of text.", UserHeader, maxUserBytes)}
+	}
+	if slices.Contains(key.Scopes, ActScope) {
+		who.Rights |= everything | Vouch
+	}
+	if slices.Contains(key.Scopes, AdminScope) {
+		who.Rights |= Read
+		who.Anyone = true
+	}
+	return who, nil
+}
+
+// UserHeader is the header in which a server says for whom it asks.
+const UserHeader = "Slipway-User"
