@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { launch } from './chromium.mjs'
 import { publish } from './snippets.mjs'
 
-const { DOCUMENT, PAGES, SITE, API, DEV_API, DEV_USER, SIM } = process.env
+const { DOCUMENT, PAGES, SITE, API, DEV_API, SIM } = process.env
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
 const film = (size) => ({ name: 'film.mp4', mimeType: 'video/mp4', buffer: randomBytes(size) })
@@ -28,7 +28,7 @@ before(async () => {
 after(() => browser?.close())
 
 // open shows a page to somebody who is signed in at the site, or to nobody.
-async function open(t, path, user) {
+async function open(t, path, user, prepare) {
   const context = await browser.newContext()
   t.after(() => context.close())
   context.setDefaultTimeout(30_000)
@@ -36,6 +36,7 @@ async function open(t, path, user) {
   const page = await context.newPage()
   page.on('pageerror', (error) => t.diagnostic(`page: ${error.stack}`))
   page.on('console', (message) => message.type() === 'error' && t.diagnostic(`console: ${message.text()}`))
+  await prepare?.(page)
   await page.goto(`${SITE}/${path}`)
   return page
 }
@@ -43,8 +44,9 @@ async function open(t, path, user) {
 // speechless is a page whose backend has nothing to say about who is asking.
 const speechless = (page) => page.route('**/token', (route) => route.fulfill({ body: '' }))
 
-const faults = async (rule) => {
-  const answer = await fetch(`${SIM}/_sim/uploadcare/faults`, rule ? { method: 'POST', body: JSON.stringify(rule) } : { method: 'DELETE' })
+// simulate tells the simulated Uploadcare how to behave.
+const simulate = async (control, how) => {
+  const answer = await fetch(`${SIM}/_sim/uploadcare/${control}`, { method: how ? 'POST' : 'DELETE', body: how && JSON.stringify(how) })
   assert.ok(answer.ok, await answer.text())
 }
 
@@ -63,16 +65,20 @@ async function inTheList(page, file, provider, name = file.name) {
   assert.equal(digest, sha256(file.buffer))
 }
 
-const status = (page) => page.getByRole('status')
-const says = (page, text) => status(page).filter({ hasText: text }).waitFor()
+// send chooses a file in the page's form, and a provider if one is named, and sends it.
+async function send(page, file, provider) {
+  if (provider) await page.getByRole('combobox').selectOption(provider)
+  await page.locator('[type=file]').setInputFiles(file)
+  await page.getByRole('button', { name: 'Upload' }).click()
+}
+
+const says = (page, text) => page.getByRole('status').filter({ hasText: text }).waitFor()
 const delivered = (page, file) => page.getByRole('link', { name: file.name }).waitFor()
 
 describe('a form', () => {
   test('leads to the page of the upload, which shows that it is delivered', async (t) => {
     const page = await open(t, 'dev/form.html')
-    await page.getByLabel('Deliver it to').selectOption('cloudinary')
-    await page.locator('[name=file]').setInputFiles(whole)
-    await page.getByRole('button', { name: 'Upload' }).click()
+    await send(page, whole, 'cloudinary')
     await page.waitForURL(`${DEV_API}/uploads/*`)
     await page.getByText('Cloudinary has it.').waitFor()
     const id = new URL(page.url()).pathname.split('/').pop()
@@ -86,24 +92,18 @@ describe('a form', () => {
 
   test('tells on a page what is refused', async (t) => {
     const page = await open(t, 'dev/form.html')
-    await page.locator('[name=file]').setInputFiles(tooLarge)
-    await page.getByRole('button', { name: 'Upload' }).click()
+    await send(page, tooLarge)
     await page.getByText('The file is larger than 4').waitFor()
   })
 })
 
 describe('fetch', () => {
-  const send = async (page, file) => {
-    await page.locator('[name=file]').setInputFiles(file)
-    await page.getByRole('button', { name: 'Upload' }).click()
-  }
-
   test('shows how a file gets to its provider', async (t) => {
     const page = await open(t, 'signed-in/fetch.html', 'ada')
     const asked = []
     page.on('response', (answer) => /\/v1\/uploads\//.test(answer.url()) && answer.request().method() === 'GET' && asked.push(answer.status()))
-    await faults({ method: 'POST', path: '^/base/', action: 'delay', delay: 3500, times: 1 })
-    t.after(() => faults())
+    await simulate('faults', { method: 'POST', path: '^/base/', action: 'delay', delay: 3500, times: 1 })
+    t.after(() => simulate('faults'))
     await send(page, whole)
     await says(page, 'It is safe; you may close this page.')
     await page.locator('progress[value="0.5"]').waitFor()
@@ -163,32 +163,35 @@ describe('Uppy', () => {
 describe("Cloudinary's Upload Widget", () => {
   // The real one is loaded from Cloudinary; widget.js keeps its side of the contract.
   const withWidget = async (t, user) => {
-    const page = await open(t, 'signed-in/files.html', user)
-    const widget = await readFile(join(import.meta.dirname, 'widget.js'), 'utf8')
-    await page.route('https://upload-widget.cloudinary.com/latest/global/all.js', (route) => route.fulfill({
-      contentType: 'text/javascript', body: widget.replace('https://api.cloudinary.com', SIM),
-    }))
-    await page.goto(`${SITE}/signed-in/widget.html`)
-    return page
-  }
-  const choose = async (page, file) => {
-    const chooser = page.waitForEvent('filechooser')
+    const page = await open(t, 'signed-in/widget.html', user, async (page) => {
+      const widget = await readFile(join(import.meta.dirname, 'widget.js'), 'utf8')
+      await page.route('https://upload-widget.cloudinary.com/latest/global/all.js', (route) => route.fulfill({
+        contentType: 'text/javascript', body: widget.replace('https://api.cloudinary.com', SIM),
+      }))
+    })
     await page.getByRole('button', { name: 'Upload' }).click()
-    await (await chooser).setFiles(file)
+    return page
   }
 
   test('sends a file that is then saved', async (t) => {
     const page = await withWidget(t, 'joan')
-    await choose(page, picture)
+    await page.locator('input').setInputFiles(picture)
     await delivered(page, { name: 'pixel' })
     await inTheList(page, picture, 'cloudinary', /^\w{20}/) // Cloudinary's random name
   })
 
   test('shows why nothing is signed', async (t) => {
     const page = await withWidget(t, 'joan')
+    await page.locator('input').waitFor()
     await speechless(page)
-    await choose(page, picture)
+    await page.locator('input').setInputFiles(picture)
     await page.getByText('Send a token in the header Authorization').waitFor()
+    assert.equal(await page.locator('input').count(), 0, 'the widget is still open')
+  })
+
+  test('shows that nobody is signed in', async (t) => {
+    const page = await withWidget(t)
+    await page.getByText('Please sign in.').waitFor()
   })
 })
 
@@ -211,13 +214,24 @@ describe('without a package', () => {
   for (const provider of ['uploadcare', 'cloudinary']) {
     test(`a file goes straight to ${provider} and is saved`, async (t) => {
       const page = await open(t, 'signed-in/direct.html', 'rosa')
-      await page.getByLabel('Send it to').selectOption(provider)
-      await page.locator('[name=file]').setInputFiles(whole)
-      await page.getByRole('button', { name: 'Upload' }).click()
+      await send(page, whole, provider)
       await delivered(page, whole)
       await inTheList(page, whole, provider)
     })
   }
+
+  test('shows why a provider refuses', async (t) => {
+    const page = await open(t, 'signed-in/direct.html', 'rosa')
+    await simulate('config', { max_file_size: 1000 })
+    t.after(() => simulate('config', { max_file_size: 0 }))
+    await send(page, whole, 'uploadcare')
+    await says(page, 'It was not taken: File is too large.')
+  })
+})
+
+test('the list tells who is not signed in', async (t) => {
+  const page = await open(t, 'signed-in/files.html')
+  await says(page, 'Please sign in.')
 })
 
 test('a page may read the headers that it needs', async (t) => {

@@ -21,10 +21,7 @@ import (
 	"slipway/internal/process/api"
 )
 
-const (
-	jwtSecret = "a key of the test's own, of more than 32 bytes"
-	devUser   = "user_123"
-)
+const jwtSecret = "a key of the test's own, of more than 32 bytes"
 
 // TestThePagesInTheFrontendDocument uses each page of docs/frontend.md, taken from there as it is, from
 // another origin than the API's.
@@ -39,8 +36,7 @@ func TestThePagesInTheFrontendDocument(t *testing.T) {
 	maps.Copy(signedIn, limit)
 	out := Run(t, "frontend.mjs",
 		"DOCUMENT="+filepath.Join("..", "..", "docs", "frontend.md"), "PAGES="+pages, "SITE="+site.URL,
-		"API="+serve(t, stack, signedIn), "DEV_API="+serve(t, stack, limit), "DEV_USER="+devUser,
-		"SIM="+stack.Env["UPLOADCARE_UPLOAD_BASE"])
+		"API="+serve(t, stack, signedIn), "DEV_API="+serve(t, stack, limit), "SIM="+stack.Env["UPLOADCARE_UPLOAD_BASE"])
 	t.Log(out)
 }
 

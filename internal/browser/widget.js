@@ -1,6 +1,6 @@
 // Keeps the contract of Cloudinary's Upload Widget ("Upload Widget API reference", read November 2026), for
 // one file at a time: it has uploadSignature sign what it is about to send, sends that with the file, and
-// tells the callback what Cloudinary has answered.
+// tells the callback what Cloudinary has answered. Its dialog is a plain file field.
 window.cloudinary = {
   createUploadWidget({ cloudName, apiKey, uploadSignature }, callback) {
     const input = Object.assign(document.createElement('input'), { type: 'file' })
@@ -21,6 +21,6 @@ window.cloudinary = {
       else callback({ status: answer.statusText, message: info.error.message }, null)
     }
 
-    return { open: () => input.click(), close: () => {} }
+    return { open: () => document.body.append(input), close: () => input.remove() }
   },
 }
