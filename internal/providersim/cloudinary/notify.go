@@ -209,7 +209,7 @@ type notice struct {
 }
 
 // notify sends a notification to whom it concerns. One that is not answered 200 is tried up
-// to three times more, 3, 6 and 9 minutes later.
+// to three times more.
 func (s *Sim) notify(n notice, body any) {
 	urls := s.receivers(n.kind, n.url)
 	if len(urls) == 0 {
@@ -221,11 +221,10 @@ func (s *Sim) notify(n notice, body any) {
 		return
 	}
 	settings := s.Settings()
-	gap := time.Duration(settings.HookDelay)
 	for _, url := range urls {
 		s.controls.Notices.Send(providersim.Notice{
 			URL: url, Kind: n.kind, Asset: n.asset, Body: text,
-			After: n.after, Waits: []time.Duration{gap, 2 * gap, 3 * gap},
+			After: n.after, Waits: settings.hookWaits(),
 			Sign: func(body []byte, at time.Time) http.Header {
 				return http.Header{
 					"X-Cld-Timestamp": {strconv.FormatInt(at.Unix(), 10)},

@@ -179,8 +179,8 @@ func TestNotificationIsSignedAndRepeatedUntilItIsTaken(t *testing.T) {
 				t.Fatal(err)
 			}
 			var first heard
-			for _, wait := range []time.Duration{0, 3, 6, 9} {
-				s.controls.Clock.Advance(wait * time.Minute)
+			for _, wait := range append([]time.Duration{0}, s.Settings().hookWaits()...) {
+				s.controls.Clock.Advance(wait)
 				n := next(t, arrived)
 				if !c.Upload.VerifyNotificationSignature(n.raw, n.timestamp, n.signature, 0) {
 					t.Error("the signature is not valid")
@@ -196,6 +196,13 @@ func TestNotificationIsSignedAndRepeatedUntilItIsTaken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRefusedNotificationComesAgainAfter3And6And9Minutes(t *testing.T) {
+	want := []time.Duration{3 * time.Minute, 6 * time.Minute, 9 * time.Minute}
+	if got := DefaultSettings().hookWaits(); !slices.Equal(got, want) {
+		t.Errorf("waits %v, want %v", got, want)
 	}
 }
 

@@ -25,6 +25,12 @@ type Settings struct {
 	HookDelay Duration `json:"hook_delay"` // between tries of a notification: this, twice this, thrice, on the simulator's clock
 }
 
+// hookWaits are the waits before the further tries of a notification.
+func (st Settings) hookWaits() []time.Duration {
+	gap := time.Duration(st.HookDelay)
+	return []time.Duration{gap, 2 * gap, 3 * gap}
+}
+
 // Limits are the most bytes that one asset may have, by resource type.
 type Limits struct {
 	Image int64 `json:"image"`

@@ -2,9 +2,9 @@
 // handler, so that the official clients cannot tell it from the service.
 //
 // Protocol rules come from the Upload API reference, the Upload guide ("Chunked asset
-// upload"), "Generating authentication signatures", the Admin API reference, and the live
-// tests of the official SDKs, and "Webhook notifications", all read November 2026. Where these are silent the simulator
-// guesses, and a field of [Settings] turns the guess.
+// upload"), "Generating authentication signatures", "Webhook notifications", the Admin API
+// reference, and the live tests of the official SDKs, all read November 2026. Where these are
+// silent the simulator guesses, and a field of [Settings] turns the guess.
 package cloudinary
 
 import (

@@ -3,8 +3,9 @@
 //
 // What the services share is on one handler, told apart by path: the Upload API
 // (/base/, /multipart/…, /info/, /from_url/…), the REST API (/files/…, /project/, /webhooks/…)
-// and the CDN (/<uuid>/…). Part URLs must be on another authority, because clients treat every answer of
-// the Upload API's own host as an API answer; [Sim.PartsHandler] is for a listener of its own.
+// and the CDN (/<uuid>/…). Part URLs must be on another authority, because clients treat every
+// answer of the Upload API's own host as an API answer; [Sim.PartsHandler] is for a listener of
+// its own.
 //
 // Besides the control routes of providersim there are
 //
