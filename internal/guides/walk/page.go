@@ -266,6 +266,14 @@ func (p *page) server(ctx context.Context, name string, run func() (*program, er
 		return err
 	})
 
+	p.step(guide, "what is asked for arrives as it was asked for", func() error {
+		status, _, err := p.get(ctx, "/v1/files/no%20such%20f%C3%ADle?transform=width%3A0", "user_123")
+		if err == nil && status != http.StatusNotFound {
+			err = fmt.Errorf("answered %d", status)
+		}
+		return err
+	})
+
 	type findings struct{ file, id, picture string }
 	found := map[string]findings{}
 	for _, user := range []string{"user_123", "user_456"} {
