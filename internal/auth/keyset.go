@@ -22,15 +22,23 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-const (
-	renewEvery = 5 * time.Minute  // also when nobody asks for a new key
-	renewPause = 10 * time.Second // at least, between two fetches that tokens with unknown keys bring about
-	startPause = time.Second      // the same, as long as no key is known
-	fetchTime  = 5 * time.Second  // for one fetch
-	renewWait  = 2 * time.Second  // that a request waits for a fetch
-	maxKeySet  = 1 << 20          // bytes of JSON
+// pace is how often keys are fetched, and how long that may take.
+type pace struct {
+	every   time.Duration // also when nobody asks for a new key
+	pause   time.Duration // at least, between two fetches that tokens with unknown keys bring about
+	start   time.Duration // the same, as long as no key is known; also after a first failure
+	retry   time.Duration // at most, after failures
+	fetch   time.Duration // for one fetch
+	request time.Duration // that a request waits for a fetch
+}
 
-	minRSABits = 2048 // RFC 7518 §3.3
+var defaultPace = pace{
+	every: 5 * time.Minute, pause: 10 * time.Second, start: time.Second, retry: time.Minute, fetch: 5 * time.Second, request: 2 * time.Second,
+}
+
+const (
+	maxKeySet  = 1 << 20 // bytes of JSON
+	minRSABits = 2048    // RFC 7518 §3.3
 )
 
 // errNoKeys means that the keys have never been there, so that no token can be judged.
@@ -43,6 +51,7 @@ type KeySet struct {
 	url    string
 	log    *slog.Logger
 	client *http.Client
+	pace   pace
 
 	store  *jwkset.MemoryJWKSet
 	find   keyfunc.Keyfunc
@@ -62,7 +71,7 @@ func NewKeySet(url string, log *slog.Logger) (*KeySet, error) {
 	transport.DisableKeepAlives = true
 	s := &KeySet{
 		url: url, log: log, wanted: make(chan struct{}, 1), store: jwkset.NewMemoryStorage(),
-		client: &http.Client{Transport: transport, Timeout: fetchTime, CheckRedirect: staySecure},
+		client: &http.Client{Transport: transport, CheckRedirect: staySecure}, pace: defaultPace,
 	}
 	var err error
 	s.find, err = keyfunc.New(keyfunc.Options{Storage: renewing{s.store, s}})
@@ -85,9 +94,9 @@ func (s *KeySet) Run(ctx context.Context) {
 		} else {
 			failures++
 		}
-		wait := renewEvery
+		wait := s.pace.every
 		if failures > 0 {
-			wait = min(time.Second<<min(failures-1, 6), time.Minute)
+			wait = min(s.pace.start<<min(failures-1, 10), s.pace.retry)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -109,6 +118,10 @@ func (s *KeySet) renew(ctx context.Context) bool {
 		s.running = make(chan struct{})
 	}
 	s.begun = time.Now()
+	select {
+	case <-s.wanted: // it is this that is wanted
+	default:
+	}
 	s.mu.Unlock()
 
 	keys, err := s.fetch(ctx)
@@ -132,6 +145,8 @@ func (s *KeySet) renew(ctx context.Context) bool {
 // fetch returns the keys at the URL that tokens may be signed with. A set with none of them is taken for
 // a fault of its host.
 func (s *KeySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.fetch)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, err
@@ -237,9 +252,9 @@ func (r renewing) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 func (s *KeySet) await(ctx context.Context) {
 	s.mu.Lock()
 	if s.running == nil {
-		pause := renewPause
+		pause := s.pace.pause
 		if s.known == 0 {
-			pause = startPause
+			pause = s.pace.start
 		}
 		if time.Since(s.begun) < pause {
 			s.mu.Unlock()
@@ -253,7 +268,7 @@ func (s *KeySet) await(ctx context.Context) {
 	}
 	ended := s.running
 	s.mu.Unlock()
-	timer := time.NewTimer(renewWait)
+	timer := time.NewTimer(s.pace.request)
 	defer timer.Stop()
 	select {
 	case <-ended:
