@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"image"
 	"image/png"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +74,7 @@ func TestFilesThatOpenOnlyToSignedLinks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := dev(t, stack.args...)
+			t.Run("the Upload Widget", func(t *testing.T) { opensOnlySignedFromTheWidget(t, s) })
 			t.Run("uploadcare", func(t *testing.T) {
 				link := opensOnlySigned(t, s, "uploadcare", "SELECT file_url FROM uploadcare_files", http.StatusForbidden, "~hmac=")
 				post(t, s.sim+"/_sim/uploadcare/clock", map[string]any{"advance": stack.ttl})
@@ -84,6 +87,34 @@ func TestFilesThatOpenOnlyToSignedLinks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// opensOnlySignedFromTheWidget does what the widget does with the parameters that are signed for it.
+func opensOnlySignedFromTheWidget(t *testing.T, s *stack) {
+	at := strconv.FormatInt(time.Now().Unix(), 10)
+	signed := func(params string) (answer struct{ Signature, Detail string }) {
+		t.Helper()
+		curl(t, &answer, "-X", "POST", s.url+"/generate-signature", "-H", "Content-Type: application/json", "-d", `{"paramsToSign":{"timestamp":`+at+params+`}}`)
+		return answer
+	}
+	if refused := signed(""); refused.Signature != "" || !strings.Contains(refused.Detail, "authenticated") {
+		t.Errorf("for a file that everybody could open it answers %+v", refused)
+	}
+	var stored cloudinaryAnswer
+	curl(t, &stored, "-X", "POST", s.env["CLOUDINARY_UPLOAD_PREFIX"]+"/v1_1/"+s.env["CLOUDINARY_CLOUD_NAME"]+"/image/upload", "-F", "file=@"+picture(t),
+		"-F", "api_key="+s.env["CLOUDINARY_API_KEY"], "-F", "timestamp="+at, "-F", "type=authenticated", "-F", "signature="+signed(`,"type":"authenticated"`).Signature)
+	body, err := json.Marshal(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved struct{ ID string }
+	curl(t, &saved, "-X", "POST", s.url+"/save-metadata", "-H", "Content-Type: application/json", "-d", string(body))
+	if done := s.awaitStatus(t, time.Minute, saved.ID, "completed"); done.Asset.ID != stored.PublicID {
+		t.Errorf("%+v was saved, want %s", done.Asset, stored.PublicID)
+	}
+	_, link := status(t, s.url+"/v1/files/"+saved.ID+"/content")
+	wantStatus(t, "a signed link", link, http.StatusOK)
+	wantStatus(t, "one that was changed", changed(link, "/s--"), http.StatusUnauthorized)
 }
 
 // opensOnlySigned sends files to a provider that answers refused to whoever reads them without a signature,
