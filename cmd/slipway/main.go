@@ -30,7 +30,7 @@ func command() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
 	root.AddCommand(
 		putCommand(), statusCommand(), listCommand(), retryCommand(),
-		devCommand(), serveCommand(), migrateCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
+		devCommand(), serveCommand(), migrateCommand(), keyCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
 	)
 	return root
 }
