@@ -76,24 +76,31 @@ const says = (page, text) => page.getByRole('status').filter({ hasText: text }).
 const delivered = (page, file) => page.getByRole('link', { name: file.name }).waitFor()
 
 describe('a form', () => {
-  test('leads to the page of the upload, which shows that it is delivered', async (t) => {
-    const page = await open(t, 'dev/form.html')
-    await send(page, whole, 'cloudinary')
-    await page.waitForURL(`${DEV_API}/uploads/*`)
-    await page.getByText('Cloudinary has it.').waitFor()
-    const id = new URL(page.url()).pathname.split('/').pop()
-    const content = await fetch(`${DEV_API}/v1/files/${id}/content`)
-    assert.equal(sha256(Buffer.from(await content.arrayBuffer())), sha256(whole.buffer))
-    const upload = await (await fetch(`${DEV_API}/v1/uploads/${id}`)).json()
-    assert.equal(upload.file_name, whole.name)
-    await page.goto(DEV_API)
-    await page.getByRole('link', { name: whole.name }).first().waitFor()
-  })
+  for (const [who, folder, api, user] of [['whoever is signed in', 'signed-in', API, 'kay'], ['anybody in slipway dev', 'dev', DEV_API]]) {
+    test(`leads ${who} to the page of the upload, which shows that it is delivered`, async (t) => {
+      const page = await open(t, `${folder}/form.html`, user)
+      await send(page, whole, 'cloudinary')
+      await page.waitForURL(`${api}/uploads/*`)
+      await page.getByText('Cloudinary has it.').waitFor()
+      await page.getByRole('heading', { name: whole.name }).waitFor()
+      const { pathname, search } = new URL(page.url())
+      const content = await fetch(`${api}/v1/files/${pathname.split('/').pop()}/content${search}`)
+      assert.equal(sha256(Buffer.from(await content.arrayBuffer())), sha256(whole.buffer))
+      await page.goto(`${api}/${search}`)
+      await page.getByRole('link', { name: whole.name }).first().waitFor()
+    })
+  }
 
   test('tells on a page what is refused', async (t) => {
-    const page = await open(t, 'dev/form.html')
+    const page = await open(t, 'signed-in/form.html', 'kay')
     await send(page, tooLarge)
     await page.getByText('The file is larger than 4').waitFor()
+  })
+
+  test('tells on a page that nobody is signed in', async (t) => {
+    const page = await open(t, 'signed-in/form.html')
+    await send(page, whole)
+    await page.getByText('Send a token').waitFor()
   })
 })
 
@@ -144,7 +151,7 @@ describe('Uppy', () => {
     }
     assert.equal(await page.locator('progress[value="1"]').count(), files.length)
     await page.goto(`${SITE}/signed-in/files.html`)
-    assert.deepEqual((await Promise.all(files.map(({ name }) => page.getByRole('link', { name }).count()))), [1, 1])
+    for (const file of files) await delivered(page, file)
   })
 
   test('shows why a file is refused, and sends it once', async (t) => {
