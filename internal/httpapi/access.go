@@ -13,13 +13,11 @@ import (
 
 type uploadKey struct{}
 
-// access gives every answer what all answers have, and writes a line about it. The line has no path, for
+// access gives every request an id, and writes a line about it. The line has no path, for
 // a path may hold what a client made up, and no query, for that may hold a token.
 func (s *Server) access(c *fiber.Ctx) error {
 	start := time.Now()
 	c.Set("X-Request-Id", requestID(c.Context()))
-	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	c.Set(fiber.HeaderReferrerPolicy, "no-referrer") // the address may hold a token
 	route := "none"
 	err := c.Next()
 	var unrouted *fiber.Error

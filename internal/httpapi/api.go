@@ -22,10 +22,11 @@ import (
 
 // API are the routes, and what stands behind them. Its fields are set before Mount.
 type API struct {
-	Auth   *auth.Authenticator
-	Ingest *ingest.Ingest
-	Pool   *pgxpool.Pool
-	Hub    *events.Hub
+	Auth    *auth.Authenticator
+	Cursors *Cursors
+	Ingest  *ingest.Ingest
+	Pool    *pgxpool.Pool
+	Hub     *events.Hub
 
 	// Links make the addresses of files, by provider.
 	Links    map[string]provider.Linker

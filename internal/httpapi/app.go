@@ -94,12 +94,13 @@ func (s *Server) newApp() *fiber.App {
 	srv.CloseOnShutdown = true
 	srv.SecureErrorLogMessage = true // no headers in errors
 	srv.ErrorHandler = s.answerUnread
-	srv.Handler = s.guard.handler(knownMethods(app.Config().RequestMethods, srv.Handler))
+	srv.Handler = s.secured(s.guard.handler(knownMethods(app.Config().RequestMethods, srv.Handler)))
 
 	s.origins = &origins{allowed: s.opts.AllowedOrigins, cookies: s.opts.Cookies, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
 	app.Use(s.access)
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}))
 	app.Use(s.origins.cors())
+	app.Use(bounded)
 	if s.opts.Dev {
 		app.Use(s.origins.onlyLoopback(s.opts.PublicURL))
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -257,28 +256,6 @@ func (a *API) directUploadcare(c *fiber.Ctx) error {
 	v.ID, v.ExpiresAt = u.ID, u.ExpiresAt
 	v.Fields["metadata["+uploadcare.Mark+"]"] = string(u.ID)
 	return answerOnce(c, v)
-}
-
-// maxClaim bounds the JSON of a claim, in bytes; whole answers of Cloudinary's fit.
-const maxClaim = 256 << 10
-
-// readJSON reads the request's body, which may be called whatever the client calls it.
-func (a *API) readJSON(c *fiber.Ctx, v any) error {
-	if err := plainEncoding(c); err != nil {
-		return err
-	}
-	body, err := a.server.openBody(c, maxClaim)
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return &upload.Error{Code: upload.InvalidRequest, FixableBy: upload.ByYou, Cause: err, Message: "The body cannot be read as the JSON that is expected here."}
-	}
-	return nil
 }
 
 // savedAsset is the body of POST /save-metadata. Clients may send an upload answer as it is: what is not

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -69,7 +68,11 @@ func (a *API) listFiles(c *fiber.Ctx) error {
 		return err
 	}
 	if cursor := query.Get("cursor"); cursor != "" {
-		if f.After, err = parseFileKey(cursor); err != nil {
+		place, err := a.Cursors.open(user(c), filesPath, cursor)
+		if err != nil {
+			return err
+		}
+		if f.After, err = parseFileKey(place); err != nil {
 			return err
 		}
 	}
@@ -86,7 +89,7 @@ func (a *API) listFiles(c *fiber.Ctx) error {
 	list, signed := fileList{Files: []fileView{}}, false
 	if len(found) > page {
 		found = found[:page]
-		list.Next = nextPage("/v1/files", query, fileKey(found[page-1]))
+		list.Next = a.nextPage(user(c), filesPath, query, fileKey(found[page-1]))
 	}
 	for _, f := range found {
 		v, err := a.viewFile(f)
@@ -108,12 +111,8 @@ func fileKey(f postgres.File) string {
 	return at + " " + f.Provider + " " + strconv.FormatInt(f.Row, 10)
 }
 
-func parseFileKey(cursor string) (*postgres.FileKey, error) {
-	text, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil {
-		return nil, badCursor()
-	}
-	parts := strings.Split(string(text), " ")
+func parseFileKey(place string) (*postgres.FileKey, error) {
+	parts := strings.Split(place, " ")
 	if len(parts) != 3 || !slices.Contains(postgres.GuideProviders, parts[1]) {
 		return nil, badCursor()
 	}
@@ -126,9 +125,11 @@ func parseFileKey(cursor string) (*postgres.FileKey, error) {
 		at := time.UnixMicro(micros)
 		key.UploadedAt = &at
 	}
-	if key.Row, err = strconv.ParseInt(parts[2], 10, 32); err != nil {
+	row, err := strconv.ParseInt(parts[2], 10, 32)
+	if err != nil {
 		return nil, badCursor()
 	}
+	key.Row = row
 	return key, nil
 }
 

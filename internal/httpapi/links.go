@@ -65,6 +65,7 @@ func (a *API) redirect(c *fiber.Ctx, name string, asset upload.Asset, t provider
 		return err
 	}
 	c.Set(fiber.HeaderCacheControl, caching(to.Signed))
+	c.Set(resourcePolicy, "cross-origin") // other sites' pages show files; whom, the provider decides, or the token
 	return c.Redirect(to.URL, http.StatusFound)
 }
 

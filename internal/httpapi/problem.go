@@ -47,6 +47,10 @@ var outcomes = map[upload.Code]outcome{
 	upload.TooLargeForProvider: {status: 413, title: "File too large for the provider"},
 	upload.FieldsTooLarge:      {status: 413, title: "Form fields too large"},
 	upload.HeadersTooLarge:     {status: 431, title: "Request headers too large"},
+	upload.QueryTooLarge:       {status: 414, title: "Query too large"},
+	upload.BodyTooLarge:        {status: 413, title: "Body too large"},
+	upload.JSONTooDeep:         {status: 400, title: "JSON too deep"},
+	upload.InvalidCursor:       {status: 400, title: "Invalid cursor"},
 	upload.MethodNotAllowed:    {status: 405, title: "Method not allowed"},
 	upload.NotFailed:           {status: 409, title: "Upload has not failed"},
 	upload.NotReady:            {status: 404, title: "Not ready", retryAfter: 1},
@@ -124,6 +128,7 @@ func (s *Server) answerUnread(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		e.Code, e.Message, e.Retryable = upload.CutBody, "The body ended before all of it had come.", true
 	}
+	s.secure(&ctx.Response.Header)
 	s.fail(ctx, e)
 	guarded(ctx.Conn()).endAfter(ctx)
 }

@@ -72,8 +72,11 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 
 	tokens, err := auth.NewTokens([]byte(jwtSecret), "slipway-test")
 	must(t, err)
+	cursors, err := NewCursors([]byte(jwtSecret), "slipway-test")
+	must(t, err)
 	a := &API{
-		Auth: auth.New(auth.Options{Secret: jwtSecret, Keys: auth.NewKeys(pool, log), Tokens: tokens}),
+		Cursors: cursors,
+		Auth:    auth.New(auth.Options{Secret: jwtSecret, Keys: auth.NewKeys(pool, log), Tokens: tokens}),
 		Ingest: &ingest.Ingest{
 			Pool: pool, Queue: queue, Staging: store, Log: log,
 			Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare",

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,6 +19,12 @@ import (
 const (
 	defaultPage = 20
 	maxPage     = 100
+)
+
+// The lists that have pages.
+const (
+	uploadsPath = "/v1/uploads"
+	filesPath   = "/v1/files"
 )
 
 // getUpload answers with an upload; with Prefer: wait when it differs from what the client has.
@@ -79,11 +84,11 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 		return err
 	}
 	if cursor := query.Get("cursor"); cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(cursor)
+		place, err := a.Cursors.open(user(c), uploadsPath, cursor)
 		if err != nil {
-			return badCursor()
+			return err
 		}
-		if f.Before, err = upload.ParseID(string(text)); err != nil {
+		if f.Before, err = upload.ParseID(place); err != nil {
 			return badCursor()
 		}
 	}
@@ -100,7 +105,7 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 	list := uploadList{Uploads: []uploadView{}}
 	if len(found) > page {
 		found = found[:page]
-		list.Next = nextPage("/v1/uploads", query, string(found[page-1].ID))
+		list.Next = a.nextPage(user(c), uploadsPath, query, string(found[page-1].ID))
 	}
 	for _, u := range found {
 		list.Uploads = append(list.Uploads, a.viewUpload(u, a.base(c)))
@@ -166,15 +171,11 @@ func pageSize(query url.Values) (int, error) {
 	return n, nil
 }
 
-// nextPage is the path of the page after key, with everything else as it was asked for.
-func nextPage(path string, query url.Values, key string) *string {
-	query.Set("cursor", base64.RawURLEncoding.EncodeToString([]byte(key)))
+// nextPage is the path of the user's page after a place, with everything else as it was asked for.
+func (a *API) nextPage(user, path string, query url.Values, place string) *string {
+	query.Set("cursor", a.Cursors.seal(user, path, place))
 	next := path + "?" + query.Encode()
 	return &next
-}
-
-func badCursor() error {
-	return invalidParameter("cursor is none that this list has given; take the link in next as it is.")
 }
 
 func invalidParameter(format string, a ...any) error {

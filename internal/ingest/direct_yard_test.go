@@ -119,7 +119,7 @@ func open(t *testing.T, change func(*httpapi.API)) *shore {
 	t.Cleanup(func() { stop(); parts.Wait() })
 	parts.Go(func() { hub.Run(ctx) })
 	a := &httpapi.API{
-		Auth: auth.New(auth.Options{Secret: jwtSecret}), Pool: s.pool, Hub: hub, UploadWait: patience,
+		Auth: auth.New(auth.Options{Secret: jwtSecret}), Cursors: must[*httpapi.Cursors](t)(httpapi.NewCursors([]byte(jwtSecret), installation)), Pool: s.pool, Hub: hub, UploadWait: patience,
 		Ingest: &ingest.Ingest{
 			Pool: s.pool, Queue: s.queue, Staging: s.staging, Log: log, Providers: []string{"uploadcare", "cloudinary"},
 			DefaultProvider: "uploadcare", MaxAttempts: 10, DeliverWithin: time.Hour,

@@ -48,7 +48,15 @@ func Run(ctx context.Context, o Options) error {
 		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
 	}
 
-	who, err := authenticator(ctx, c, base, log)
+	secret, err := sharedSecret(ctx, c, base)
+	if err != nil {
+		return err
+	}
+	who, err := authenticator(c, base, secret, log)
+	if err != nil {
+		return err
+	}
+	cursors, err := httpapi.NewCursors(secret, base.Installation.ID)
 	if err != nil {
 		return err
 	}
@@ -64,7 +72,7 @@ func Run(ctx context.Context, o Options) error {
 		DrainTimeout:   c.DrainTimeout,
 	})
 	server.Mount(&httpapi.API{
-		Auth: who,
+		Auth: who, Cursors: cursors,
 		Ingest: &ingest.Ingest{
 			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,

@@ -10,8 +10,16 @@ import (
 	"slipway/internal/process"
 )
 
+// sharedSecret is what every API process of the installation derives its keys from.
+func sharedSecret(ctx context.Context, c *config.Config, base *process.Base) ([]byte, error) {
+	if s := c.Auth.TokenSecret.Reveal(); s != "" {
+		return []byte(s), nil
+	}
+	return postgres.TokenSecret(ctx, base.Pool)
+}
+
 // authenticator knows callers by the ways that the settings open.
-func authenticator(ctx context.Context, c *config.Config, base *process.Base, log *slog.Logger) (*auth.Authenticator, error) {
+func authenticator(c *config.Config, base *process.Base, secret []byte, log *slog.Logger) (*auth.Authenticator, error) {
 	s := c.Auth
 	o := auth.Options{
 		Secret: s.JWTSecret.Reveal(), Issuer: s.Issuer, Audience: s.Audience, UserClaim: s.UserClaim,
@@ -28,12 +36,6 @@ func authenticator(ctx context.Context, c *config.Config, base *process.Base, lo
 	}
 	if s.APIKeys != config.APIKeysOff {
 		o.Keys = auth.NewKeys(base.Pool, log)
-		secret := []byte(s.TokenSecret.Reveal())
-		if len(secret) == 0 {
-			if secret, err = postgres.TokenSecret(ctx, base.Pool); err != nil {
-				return nil, err
-			}
-		}
 		if o.Tokens, err = auth.NewTokens(secret, base.Installation.ID); err != nil {
 			return nil, err
 		}
