@@ -3,6 +3,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -81,6 +82,9 @@ func (h *Hub) Run(ctx context.Context) {
 		h.setDeaf(true)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, postgres.ErrUnheard) {
+			wait = time.Minute // it is the way that this connection leads, not the weather
 		}
 		h.log.Warn("cannot listen for events; asking each second instead", "error", err)
 		select {

@@ -37,6 +37,7 @@ func collect[T any](what string, rows pgx.Rows, err error, row pgx.RowToFunc[T])
 // Options say how to open a pool.
 type Options struct {
 	URL      string
+	Pooled   bool  // URL leads through a transaction pooler; known of Neon's by its name
 	MaxConns int32 // 0: 10
 	Names    Names // zero: DefaultNames
 	AppName  string
@@ -44,7 +45,7 @@ type Options struct {
 
 // Open makes a pool. It connects lazily, so a database that is asleep or down is no error here. No
 // statement waits longer than 3 s for a lock, and no transaction that its process has forgotten
-// keeps its locks longer than 5 s.
+// keeps its locks longer than 5 s; through a pooler that holds for AsUser's transactions alone.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	return newPool(ctx, o, timeouts)
 }
@@ -74,7 +75,7 @@ func newPool(ctx context.Context, o Options, onConnect string) (*pgxpool.Pool, e
 	if o.AppName != "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = o.AppName
 	}
-	if _, pooled := Direct(o.URL); pooled {
+	if _, pooled := Direct(o.URL); pooled || o.Pooled {
 		onConnect = noTimeouts // a session there is shared with strangers; AsUser sets them for its transaction
 	}
 	names := o.Names
