@@ -35,6 +35,12 @@ type page struct {
 	slipway     string // Slipway's own
 }
 
+// Bytes of a file that a server which holds it in memory shows, and of the largest that Slipway takes here.
+const (
+	largeFile = 200 << 20
+	maxUpload = 300 << 20
+)
+
 // sessions are the users whom the page's servers know, by the cookie's value.
 var sessions = map[string]string{"user_123": "session-of-anna", "user_456": "session-of-ben"}
 
@@ -174,7 +180,7 @@ func (p *page) start(ctx context.Context) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{"WORKER_PORT=" + ports[0], "LOG_LEVEL=warn"}
+	env := []string{"WORKER_PORT=" + ports[0], "LOG_LEVEL=warn", "MAX_UPLOAD_BYTES=" + strconv.Itoa(maxUpload)}
 	for name, value := range p.stack.Env { // the simulators stand where the services are
 		if strings.HasSuffix(name, "_BASE") || strings.HasSuffix(name, "_PREFIX") {
 			env = append(env, name+"="+value)
@@ -285,6 +291,14 @@ func (p *page) server(ctx context.Context, name string, run func() (*program, er
 	}
 	p.sendsToCloudinary(ctx, p.reader(guide, "user_123"), "video")
 	p.step(guide, "a large file, and an answer at once with links to the server", func() error { return p.atOnce(ctx) })
+	p.step(guide, "the server has not held it in memory", func() error {
+		peak, err := server.peak()
+		if err == nil && peak > largeFile*3/4 {
+			err = fmt.Errorf("it took %d MiB", peak>>20)
+		}
+		return err
+	})
+	p.step(guide, "what is too large is refused before it has been sent", func() error { return p.tooLarge(ctx) })
 	p.step(guide, "the token, by which curl asks Slipway itself", func() error { return p.byToken(ctx) })
 
 	for user, mine := range found {
@@ -333,7 +347,7 @@ func (p *page) reader(guide, user string) reader {
 
 // atOnce uploads what curl announces with Expect: 100-continue, and does not wait for the provider.
 func (p *page) atOnce(ctx context.Context) error {
-	file, sum, err := p.film("film.mp4")
+	file, err := p.film("film.mp4", largeFile)
 	if err != nil {
 		return err
 	}
@@ -370,12 +384,30 @@ func (p *page) atOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return opens(ctx, to, sum)
+	return opens(ctx, to, file)
+}
+
+func (p *page) tooLarge(ctx context.Context) error {
+	file, err := p.film("film.mp4", maxUpload+1)
+	if err != nil {
+		return err
+	}
+	r := p.reader(pageName, "user_123")
+	var answer struct {
+		Success *bool  `json:"success"`
+		Error   string `json:"error"`
+		Code    string `json:"code"`
+	}
+	err = p.shell(ctx, r.access, &answer, guides.UploadcareUpload, "http://localhost:3000", r.server, "/path/to/your/image.jpg", file)
+	if err == nil && (answer.Success == nil || *answer.Success || answer.Error == "" || answer.Code != "too_large") {
+		err = fmt.Errorf("answered %+v", answer)
+	}
+	return err
 }
 
 // byToken runs the page's commands for whoever calls Slipway without the server.
 func (p *page) byToken(ctx context.Context) error {
-	file, sum, err := p.picture("my-image.png")
+	file, err := p.picture("my-image.png")
 	if err != nil {
 		return err
 	}
@@ -394,7 +426,7 @@ func (p *page) byToken(ctx context.Context) error {
 		return fmt.Errorf("answered %+v", answer)
 	}
 	urls, err := p.listed(ctx, "user_123")
-	return errors.Join(contains(urls, err, answer.FileURL), opens(ctx, answer.FileURL, sum))
+	return errors.Join(contains(urls, err, answer.FileURL), opens(ctx, answer.FileURL, file))
 }
 
 // listed are the URLs of a user's files, by the page's last command.

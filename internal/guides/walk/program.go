@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -88,6 +89,21 @@ func (g *program) answers(ctx context.Context, url string) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// peak is the most memory that the program has had, in bytes, where the system tells; 0 elsewhere.
+func (g *program) peak() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	var kib int64
+	_, err = fmt.Sscan(rest, &kib)
+	return kib << 10, err
 }
 
 // stop asks the program to end. That it ended by the signal is no error.

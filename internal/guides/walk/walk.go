@@ -113,32 +113,48 @@ func (r reader) selects(ctx context.Context, sql string, column int) ([]string, 
 	})
 }
 
-// picture makes a small image; sum is its SHA-256.
-func (w *walk) picture(name string) (path, sum string, err error) {
+// picture makes a small image.
+func (w *walk) picture(name string) (path string, err error) {
 	path = filepath.Join(w.dir, name)
 	f, err := os.Create(path)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
 	img := image.NewRGBA(image.Rect(0, 0, 640, 480))
 	for i := range img.Bounds().Dx() {
 		img.Set(i, i*3/4, color.RGBA{R: uint8(i), G: 90, B: 200, A: 255})
 	}
-	err = png.Encode(io.MultiWriter(f, h), img)
-	return path, fmt.Sprintf("%x", h.Sum(nil)), err
+	return path, png.Encode(f, img)
 }
 
-// film makes a file that begins as an MP4 does.
-func (w *walk) film(name string) (path, sum string, err error) {
-	content := append([]byte("\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"), make([]byte, 2<<20)...)
+// film makes a file of this many bytes that begins as an MP4 does, and takes no room for the rest.
+func (w *walk) film(name string, size int64) (path string, err error) {
 	path = filepath.Join(w.dir, name)
-	return path, fmt.Sprintf("%x", sha256.Sum256(content)), os.WriteFile(path, content, 0o600)
+	return path, errors.Join(os.WriteFile(path, []byte("\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"), 0o600), os.Truncate(path, size))
 }
 
-// opens fetches a URL; sum is the SHA-256 of what must be there, "" when it may have been transformed.
-func opens(ctx context.Context, url, sum string) error {
+// sumOf is the SHA-256 of a file.
+func sumOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return fmt.Sprintf("%x", h.Sum(nil)), err
+}
+
+// opens fetches a URL, where the bytes of a file must be; of "" when they may have been transformed.
+func opens(ctx context.Context, url, file string) error {
+	var sum string
+	if file != "" {
+		var err error
+		if sum, err = sumOf(file); err != nil {
+			return err
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
