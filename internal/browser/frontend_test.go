@@ -19,6 +19,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"slipway/internal/auth"
 	"slipway/internal/config"
@@ -26,6 +27,13 @@ import (
 	"slipway/internal/postgres"
 	"slipway/internal/process/api"
 )
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // ends within 10 s of its server
+	)
+}
 
 const jwtSecret = "a key of the test's own, of more than 32 bytes"
 
