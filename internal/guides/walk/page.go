@@ -35,10 +35,12 @@ type page struct {
 	slipway     string // Slipway's own
 }
 
-// Bytes of a file that a server which holds it in memory shows, and of the largest that Slipway takes here.
+// Bytes of a file that a server shows which holds it in memory; of the largest that Slipway takes here; and of
+// one that is still being sent when Slipway has answered, has heard enough of it and has hung up.
 const (
 	largeFile = 200 << 20
 	maxUpload = 300 << 20
+	hugeFile  = 800 << 20
 )
 
 // sessions are the users whom the page's servers know, by the cookie's value.
@@ -388,7 +390,7 @@ func (p *page) atOnce(ctx context.Context) error {
 }
 
 func (p *page) tooLarge(ctx context.Context) error {
-	file, err := p.film("film.mp4", maxUpload+1)
+	file, err := p.film("film.mp4", hugeFile)
 	if err != nil {
 		return err
 	}
