@@ -64,6 +64,10 @@ func (c *Config) checkProviders(need Need, faults *Faults) {
 		faults.add("UPLOADCARE_CDN_SECRET", "is not hexadecimal", signingSecret)
 	}
 
+	if len(c.Uploadcare.WebhookSecret) > maxSigningSecret {
+		faults.add("UPLOADCARE_WEBHOOK_SECRET", fmt.Sprintf("has more than %d characters, which Uploadcare does not take", maxSigningSecret), "make one with: openssl rand -hex 16")
+	}
+
 	d := &c.Delivery
 	named, known := d.Providers, []string(nil)
 	d.Providers = nil
@@ -94,6 +98,9 @@ func (c *Config) checkProviders(need Need, faults *Faults) {
 		faults.add("DEFAULT_PROVIDER", fmt.Sprintf("is %q", d.DefaultProvider), "give one of "+strings.Join(d.Providers, ","))
 	}
 }
+
+// maxSigningSecret is the longest that a webhook may have (REST API reference, "Create webhook").
+const maxSigningSecret = 32
 
 const signingSecret = "copy it from your project in the Uploadcare dashboard, Settings, Delivery, CDN domain names, Enable signed URLs"
 

@@ -32,7 +32,8 @@ type API struct {
 	Links    map[string]provider.Linker
 	Delivery string // "public" or "signed", for who looks after the service
 
-	Direct Direct // what browsers send straight to a provider
+	Direct   Direct   // what browsers send straight to a provider
+	Webhooks Webhooks // what providers tell by themselves
 
 	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
 	PublicFiles bool          // the content of a file is anybody's who knows its upload
@@ -67,6 +68,9 @@ func (s *Server) Mount(a *API) {
 	app.Post("/generate-signature", a.authenticated, a.signForWidget)
 	app.Get("/v1/direct/uploadcare", a.authenticated, a.directUploadcare)
 	app.Post("/save-metadata", a.authenticated, a.saveMetadata)
+
+	app.Post("/webhooks/uploadcare", a.uploadcareWebhook)
+	app.Post("/webhooks/cloudinary", a.cloudinaryWebhook)
 
 	app.Get("/v1/files", a.reading, a.listFiles)
 	app.Get("/v1/files/:id", a.reading, a.getFile)

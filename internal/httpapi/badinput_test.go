@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
@@ -234,7 +235,7 @@ func TestWithoutRoomNothingIsTaken(t *testing.T) {
 }
 
 func TestWhileTheDatabaseIsDown(t *testing.T) {
-	s := open(t, func(a *API, _ *Options) { a.PublicFiles = true })
+	s := open(t, func(a *API, _ *Options) { a.PublicFiles, a.Webhooks.Cloudinary = true, webhookSecret })
 	known := s.put(t, "film.mp4") // the providers' limits are known from now on: the bytes come in before the outage is noticed
 	postgrestest.Outage(t, func() {
 		id := string(known.ID)
@@ -256,6 +257,7 @@ func TestWhileTheDatabaseIsDown(t *testing.T) {
 			"a row":           {"GET", "/v1/files/uploadcare-1/content", nil, nil},
 			"a page":          {"GET", "/", nil, nil},
 			"the status page": {"GET", "/uploads/" + id, nil, nil},
+			"a notification":  {"POST", "/webhooks/cloudinary", strings.NewReader(pictured), told("cloudinary", pictured, time.Now())},
 		} {
 			asked.Go(func() {
 				r, err := s.send(t, ask.method, ask.path, ask.body, ask.headers...)
@@ -283,7 +285,7 @@ func TestWhileTheDatabaseIsDown(t *testing.T) {
 }
 
 func TestSmuggledTailsOnEveryRoute(t *testing.T) {
-	s := open(t, nil)
+	s := open(t, takesWebhooks)
 	for _, route := range s.app.GetRoutes(true) {
 		for kind, body := range bodiesWithATail() {
 			t.Run(route.Method+" "+route.Path+" "+kind, func(t *testing.T) {

@@ -79,6 +79,7 @@ func Run(ctx context.Context, o Options) error {
 			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 		},
 		Direct:      direct(c, base),
+		Webhooks:    webhooks(c),
 		Pool:        base.Pool,
 		Hub:         hub,
 		Links:       process.Links(c),
@@ -130,4 +131,16 @@ func direct(c *config.Config, base *process.Base) httpapi.Direct {
 		}
 	}
 	return d
+}
+
+// webhooks are the secrets of the providers' notifications, by the settings.
+func webhooks(c *config.Config) httpapi.Webhooks {
+	var w httpapi.Webhooks
+	if slices.Contains(c.Delivery.Providers, "uploadcare") {
+		w.Uploadcare = c.Uploadcare.WebhookSecret.Reveal()
+	}
+	if slices.Contains(c.Delivery.Providers, "cloudinary") {
+		w.Cloudinary = cmp.Or(c.Cloudinary.WebhookSecret, c.Cloudinary.APISecret).Reveal()
+	}
+	return w
 }

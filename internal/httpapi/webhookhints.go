@@ -1,0 +1,115 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"slipway/internal/upload"
+)
+
+// readNotice reads a notification's JSON. Members of other types than are known are as if they were not there:
+// what is not understood is no reason to have it repeated.
+func readNotice(body []byte, v any) error {
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(body, v); err != nil && !errors.As(err, &odd) {
+		return &upload.Error{Code: upload.InvalidRequest, Cause: err, Message: "The body cannot be read as JSON."}
+	}
+	return nil
+}
+
+// uploadcareHints is what a notification of Uploadcare's says (REST API reference, "Webhook callbacks").
+// Of an event that is not known it is nothing.
+func uploadcareHints(body []byte) ([]upload.HintArgs, error) {
+	var n struct {
+		Hook struct {
+			Event string `json:"event"`
+		} `json:"hook"`
+		Data struct {
+			UUID     string `json:"uuid"`
+			Metadata struct {
+				Upload string `json:"slipway_upload"` // sign.Mark
+			} `json:"metadata"`
+		} `json:"data"`
+	}
+	if err := readNotice(body, &n); err != nil {
+		return nil, err
+	}
+	news, ok := map[string]upload.News{
+		"file.uploaded": upload.Arrived, "file.stored": upload.Arrived,
+		"file.info_updated": upload.Altered, "file.infected": upload.Altered,
+		"file.deleted": upload.Removed,
+	}[n.Hook.Event]
+	if id, err := uuid.Parse(n.Data.UUID); !ok || err != nil || id.String() != n.Data.UUID {
+		return nil, nil
+	}
+	h := upload.HintArgs{Provider: uploadcareName, AssetID: n.Data.UUID, News: news}
+	if id, err := upload.ParseID(n.Data.Metadata.Upload); err == nil {
+		h.Sent = id
+	}
+	return []upload.HintArgs{h}, nil
+}
+
+// cloudinaryAsset is what a notification says of one asset.
+type cloudinaryAsset struct {
+	PublicID string `json:"public_id"`
+	Version  int64  `json:"version"`
+}
+
+// cloudinaryAssets are a list, or an object with a member for each.
+type cloudinaryAssets []cloudinaryAsset
+
+func (l *cloudinaryAssets) UnmarshalJSON(text []byte) error {
+	var list []cloudinaryAsset
+	if json.Unmarshal(text, &list) != nil {
+		var byName map[string]cloudinaryAsset
+		if json.Unmarshal(text, &byName) != nil {
+			return nil
+		}
+		for _, a := range byName {
+			list = append(list, a)
+		}
+	}
+	*l = list
+	return nil
+}
+
+// cloudinaryHints is what a notification of Cloudinary's says (guide "Webhook notifications"). Of a type that
+// says nothing of what is recorded here, such as "eager", it is nothing.
+func cloudinaryHints(body []byte) ([]upload.HintArgs, error) {
+	var n struct {
+		Type string `json:"notification_type"`
+		cloudinaryAsset
+		Resources cloudinaryAssets `json:"resources"`
+	}
+	if err := readNotice(body, &n); err != nil {
+		return nil, err
+	}
+	var news upload.News
+	switch {
+	case n.Type == "upload":
+		news = upload.Arrived
+	case n.Type == "delete":
+		news = upload.Removed
+	case n.Type == "explicit", strings.HasPrefix(n.Type, "resource_"):
+		news = upload.Altered
+	default:
+		return nil, nil
+	}
+	var hints []upload.HintArgs
+	seen := map[string]bool{}
+	for _, a := range append(n.Resources, n.cloudinaryAsset) {
+		if a.PublicID == "" || !plausiblePublicID(a.PublicID) || seen[a.PublicID] {
+			continue
+		}
+		seen[a.PublicID] = true
+		h := upload.HintArgs{Provider: cloudinaryName, AssetID: a.PublicID, News: news}
+		if news == upload.Arrived {
+			h.Version = a.Version
+		}
+		hints = append(hints, h)
+	}
+	return hints, nil
+}
