@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"slipway/internal/postgres"
 	"slipway/internal/upload"
@@ -47,20 +48,23 @@ func keyHash(secret string) []byte {
 }
 
 const (
-	keysFresh = 2 * time.Second        // how long a key is believed after it may have been revoked
-	newKeys   = 200 * time.Millisecond // how long a key that was just made may be unknown
-	keysTime  = 3 * time.Second        // for reading them
-	useEvery  = time.Minute            // is written down that a key was used
+	keysFresh = 2 * time.Second // how long a key is believed after it may have been revoked
+	keysTime  = 3 * time.Second // for reading them
+	useEvery  = time.Minute     // is written down that a key was used
+
+	// How often keys are read because one is not known: it may be new, and those that are made up shall not
+	// keep the database busy.
+	newKeysRate, newKeysBurst = 5, 20
 )
 
-// Keys knows the API keys in the database. They are read together, and seldom: so many that are made up cost
-// no more than one.
+// Keys knows the API keys in the database. They are read all together, and seldom.
 type Keys struct {
 	db  postgres.DB
 	log *slog.Logger
 
 	ring  atomic.Pointer[keyRing]
 	reads singleflight.Group
+	news  *rate.Limiter
 
 	mu   sync.Mutex
 	used map[string]time.Time // by id: when it was last written down, or tried to
@@ -75,60 +79,62 @@ type keyRing struct {
 
 // NewKeys returns the keys in a database.
 func NewKeys(db postgres.DB, log *slog.Logger) *Keys {
-	return &Keys{db: db, log: log, used: map[string]time.Time{}}
+	return &Keys{db: db, log: log, news: rate.NewLimiter(newKeysRate, newKeysBurst), used: map[string]time.Time{}}
 }
 
 // since returns the keys as they were at a time, or later.
 func (k *Keys) since(ctx context.Context, earliest time.Time) (*keyRing, error) {
-	if ring := k.ring.Load(); ring != nil && !ring.read.Before(earliest) {
-		return ring, nil
+	for {
+		if ring := k.ring.Load(); ring != nil && !ring.read.Before(earliest) {
+			return ring, nil
+		}
+		select {
+		case read := <-k.reads.DoChan("", func() (any, error) { return nil, k.read(context.WithoutCancel(ctx)) }):
+			if read.Err != nil {
+				return nil, &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: read.Err,
+					Message: "The service cannot reach its database at the moment; try again."}
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	reading := k.reads.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTime)
-		defer cancel()
-		ring := &keyRing{read: time.Now(), byPrefix: map[string]postgres.APIKey{}, ids: map[string]bool{}}
-		keys, err := postgres.LiveKeys(ctx, k.db)
-		if err != nil {
-			return nil, err
-		}
-		for _, key := range keys {
-			ring.byPrefix[key.Prefix], ring.ids[key.ID] = key, true
-		}
-		k.ring.Store(ring)
-		return ring, nil
-	})
-	select {
-	case r := <-reading:
-		if r.Err != nil {
-			return nil, &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: r.Err,
-				Message: "The service cannot reach its database at the moment; try again."}
-		}
-		return r.Val.(*keyRing), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+}
+
+func (k *Keys) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keysTime)
+	defer cancel()
+	ring := &keyRing{read: time.Now(), byPrefix: map[string]postgres.APIKey{}, ids: map[string]bool{}}
+	keys, err := postgres.LiveKeys(ctx, k.db)
+	if err != nil {
+		return err
 	}
+	for _, key := range keys {
+		ring.byPrefix[key.Prefix], ring.ids[key.ID] = key, true
+	}
+	k.ring.Store(ring)
+	return nil
+}
+
+// current returns the keys that are good now, or were a moment ago. Where one is not among them that is
+// looked for, it may have been made since.
+func (k *Keys) current(ctx context.Context, has func(*keyRing) bool) (*keyRing, error) {
+	ring, err := k.since(ctx, time.Now().Add(-keysFresh))
+	if err != nil || has(ring) || !k.news.Allow() {
+		return ring, err
+	}
+	return k.since(ctx, time.Now())
 }
 
 // find returns the key that secret is.
 func (k *Keys) find(ctx context.Context, secret string) (postgres.APIKey, error) {
 	prefix := secret[:min(len(keyMark)+prefixLength, len(secret))]
-	ring, err := k.since(ctx, time.Now().Add(-keysFresh))
+	ring, err := k.current(ctx, func(r *keyRing) bool { return r.byPrefix[prefix].ID != "" })
 	if err != nil {
 		return postgres.APIKey{}, err
 	}
-	key, ok := ring.byPrefix[prefix]
-	if !ok {
-		if ring, err = k.since(ctx, time.Now().Add(-newKeys)); err != nil {
-			return postgres.APIKey{}, err
-		}
-		key, ok = ring.byPrefix[prefix]
-	}
-	same := subtle.ConstantTimeCompare(keyHash(secret), key.Hash) == 1
-	switch {
-	case !ok || !same:
+	key := ring.byPrefix[prefix]
+	if subtle.ConstantTimeCompare(keyHash(secret), key.Hash) != 1 {
 		return postgres.APIKey{}, refused("no API key is like this", nil)
-	case key.ExpiresAt != nil && !key.ExpiresAt.After(time.Now()):
-		return postgres.APIKey{}, unauthorized("The API key has expired.", nil)
 	}
 	k.noteUse(ctx, key)
 	return key, nil
@@ -136,7 +142,7 @@ func (k *Keys) find(ctx context.Context, secret string) (postgres.APIKey, error)
 
 // alive tells whether the key with this id is still good.
 func (k *Keys) alive(ctx context.Context, id string) (bool, error) {
-	ring, err := k.since(ctx, time.Now().Add(-keysFresh))
+	ring, err := k.current(ctx, func(r *keyRing) bool { return r.ids[id] })
 	if err != nil {
 		return false, err
 	}

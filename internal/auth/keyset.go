@@ -242,7 +242,10 @@ func (r renewing) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 	keys, err := r.MemoryJWKSet.KeyReadAll(ctx)
 	if err == nil && len(keys) == 0 {
 		r.set.await(ctx)
-		return r.MemoryJWKSet.KeyReadAll(ctx)
+		keys, err = r.MemoryJWKSet.KeyReadAll(ctx)
+	}
+	if err == nil && len(keys) == 0 {
+		err = jwkset.ErrKeyNotFound
 	}
 	return keys, err
 }

@@ -10,39 +10,7 @@ import (
 
 	"slipway/internal/auth"
 	"slipway/internal/postgres"
-	"slipway/internal/upload"
 )
-
-func TestEveryRouteAsksWhoIsThere(t *testing.T) {
-	s := open(t, nil)
-	free := map[string]bool{"/livez": true, "/readyz": true, "/problems/:code": true}
-	asked := 0
-	for _, route := range s.app.GetRoutes(true) {
-		if strings.HasPrefix(route.Path, "/webhooks/") { // whose signatures say who asks
-			continue
-		}
-		t.Run(route.Method+" "+route.Path, func(t *testing.T) {
-			path := strings.NewReplacer(":id", string(upload.NewID()), ":code", "no_file").Replace(route.Path)
-			r := s.do(t, route.Method, path, nil, as(t, ""))
-			switch challenge := r.Header.Get("WWW-Authenticate"); {
-			case free[route.Path] && r.StatusCode != 200:
-				t.Errorf("got %d %s", r.StatusCode, r.text)
-			case !free[route.Path] && (r.StatusCode != 401 || challenge != bearer):
-				t.Errorf("got %d with challenge %q, want 401 with %s", r.StatusCode, challenge, bearer)
-			case !free[route.Path]:
-				asked++
-			}
-		})
-	}
-	if asked < 12 {
-		t.Errorf("only %d routes asked", asked)
-	}
-	r := s.do(t, "GET", "/v1/uploads", nil, "Authorization: Bearer abc")
-	wantCode(t, r, 401, upload.Unauthorized)
-	if got := r.Header.Get("WWW-Authenticate"); got != bearer+`, error="invalid_token"` {
-		t.Errorf("a bad token is challenged with %q", got)
-	}
-}
 
 func TestPagesOfOtherSitesChangeNothingWithoutAToken(t *testing.T) {
 	s := open(t, func(a *API, o *Options) {
