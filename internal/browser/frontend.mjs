@@ -2,7 +2,7 @@
 // that SITE serves, the APIs and the simulated providers.
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { launch } from './chromium.mjs'
@@ -11,18 +11,19 @@ import { publish } from './snippets.mjs'
 const { DOCUMENT, PAGES, SITE, API, DEV_API, SIM } = process.env
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
-const film = (size) => ({ name: 'film.mp4', mimeType: 'video/mp4', buffer: randomBytes(size) })
 const picture = {
   name: 'pixel.png', mimeType: 'image/png',
   buffer: Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64'),
 }
-const whole = film(1 << 20)
-const tooLarge = film(5 << 20)
+const film = { name: 'film.mp4', mimeType: 'video/mp4', buffer: randomBytes(1 << 20) }
+const tooLarge = join(PAGES, 'epic.mp4') // a file may have 4 MiB here
 
 let browser
 before(async () => {
   await publish(DOCUMENT, join(PAGES, 'signed-in'), API)
   await publish(DOCUMENT, join(PAGES, 'dev'), DEV_API)
+  await writeFile(tooLarge, '')
+  await truncate(tooLarge, 64 << 20)
   browser = await launch()
 })
 after(() => browser?.close())
@@ -79,15 +80,15 @@ describe('a form', () => {
   for (const [who, folder, api, user] of [['whoever is signed in', 'signed-in', API, 'kay'], ['anybody in slipway dev', 'dev', DEV_API]]) {
     test(`leads ${who} to the page of the upload, which shows that it is delivered`, async (t) => {
       const page = await open(t, `${folder}/form.html`, user)
-      await send(page, whole, 'cloudinary')
+      await send(page, film, 'cloudinary')
       await page.waitForURL(`${api}/uploads/*`)
       await page.getByText('Cloudinary has it.').waitFor()
-      await page.getByRole('heading', { name: whole.name }).waitFor()
+      await page.getByRole('heading', { name: film.name }).waitFor()
       const { pathname, search } = new URL(page.url())
       const content = await fetch(`${api}/v1/files/${pathname.split('/').pop()}/content${search}`)
-      assert.equal(sha256(Buffer.from(await content.arrayBuffer())), sha256(whole.buffer))
+      assert.equal(sha256(Buffer.from(await content.arrayBuffer())), sha256(film.buffer))
       await page.goto(`${api}/${search}`)
-      await page.getByRole('link', { name: whole.name }).first().waitFor()
+      await page.getByRole('link', { name: film.name }).first().waitFor()
     })
   }
 
@@ -99,7 +100,7 @@ describe('a form', () => {
 
   test('tells on a page that nobody is signed in', async (t) => {
     const page = await open(t, 'signed-in/form.html')
-    await send(page, whole)
+    await send(page, film)
     await page.getByText('Send a token').waitFor()
   })
 })
@@ -111,12 +112,12 @@ describe('fetch', () => {
     page.on('response', (answer) => /\/v1\/uploads\//.test(answer.url()) && answer.request().method() === 'GET' && asked.push(answer.status()))
     await simulate('faults', { method: 'POST', path: '^/base/', action: 'delay', delay: 3500, times: 1 })
     t.after(() => simulate('faults'))
-    await send(page, whole)
+    await send(page, film)
     await says(page, 'It is safe; you may close this page.')
     await page.locator('progress[value="0.5"]').waitFor()
-    await delivered(page, whole)
+    await delivered(page, film)
     assert.ok(asked.includes(304), `what had not changed was sent again: ${asked}`)
-    await inTheList(page, whole, 'uploadcare')
+    await inTheList(page, film, 'uploadcare')
   })
 
   test('works in slipway dev, where nobody signs in', async (t) => {
@@ -132,11 +133,11 @@ describe('fetch', () => {
     await send(page, tooLarge)
     await says(page, 'The file is larger than 4')
     await speechless(page)
-    await send(page, whole)
+    await send(page, film)
     await says(page, 'Send a token in the header Authorization')
     await page.context().clearCookies()
     await page.unroute('**/token')
-    await send(page, whole)
+    await send(page, film)
     await says(page, 'Please sign in.')
   })
 })
@@ -144,7 +145,7 @@ describe('fetch', () => {
 describe('Uppy', () => {
   test('shows both legs of several files', async (t) => {
     const page = await open(t, 'signed-in/uppy.html', 'grace')
-    const files = [whole, picture]
+    const files = [film, picture]
     await page.locator('input').setInputFiles(files)
     for (const { name } of files) {
       await page.getByRole('listitem').filter({ hasText: name }).getByRole('link', { name: 'delivered' }).waitFor()
@@ -162,7 +163,7 @@ describe('Uppy', () => {
     await says(page, 'The file is larger than 4')
     assert.equal(sent, 1)
     await page.context().clearCookies()
-    await page.locator('input').setInputFiles(whole)
+    await page.locator('input').setInputFiles(film)
     await says(page, 'Send a token in the header Authorization')
   })
 })
@@ -205,14 +206,14 @@ describe("Cloudinary's Upload Widget", () => {
 describe("Uploadcare's client", () => {
   test('sends a file that is then saved', async (t) => {
     const page = await open(t, 'signed-in/uploadcare.html', 'mary')
-    await page.locator('input').setInputFiles(whole)
-    await delivered(page, whole)
-    await inTheList(page, whole, 'uploadcare')
+    await page.locator('input').setInputFiles(film)
+    await delivered(page, film)
+    await inTheList(page, film, 'uploadcare')
   })
 
   test('shows why nothing is signed', async (t) => {
     const page = await open(t, 'signed-in/uploadcare.html')
-    await page.locator('input').setInputFiles(whole)
+    await page.locator('input').setInputFiles(film)
     await says(page, 'Please sign in.')
   })
 })
@@ -221,9 +222,9 @@ describe('without a package', () => {
   for (const provider of ['uploadcare', 'cloudinary']) {
     test(`a file goes straight to ${provider} and is saved`, async (t) => {
       const page = await open(t, 'signed-in/direct.html', 'rosa')
-      await send(page, whole, provider)
-      await delivered(page, whole)
-      await inTheList(page, whole, provider)
+      await send(page, film, provider)
+      await delivered(page, film)
+      await inTheList(page, film, provider)
     })
   }
 
@@ -231,7 +232,7 @@ describe('without a package', () => {
     const page = await open(t, 'signed-in/direct.html', 'rosa')
     await simulate('config', { max_file_size: 1000 })
     t.after(() => simulate('config', { max_file_size: 0 }))
-    await send(page, whole, 'uploadcare')
+    await send(page, film, 'uploadcare')
     await says(page, 'It was not taken: File is too large.')
   })
 })

@@ -18,7 +18,7 @@ import (
 
 const (
 	installTime = 3 * time.Minute
-	scriptTime  = 2 * time.Minute
+	scriptTime  = 3 * time.Minute
 
 	// farewell is for a script to end what it has started, once it is told to stop.
 	farewell = 5 * time.Second
