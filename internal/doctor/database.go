@@ -60,7 +60,7 @@ func (e *exam) reach(ctx context.Context, variable string, url config.Secret, na
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
 	where := place(url)
-	pool, err := postgres.Open(context.WithoutCancel(ctx), postgres.Options{URL: url.Reveal(), MaxConns: 2, Names: names, AppName: "slipway-doctor"})
+	pool, err := postgres.Open(context.WithoutCancel(ctx), postgres.Options{URL: url.Reveal(), Pooled: true, MaxConns: 2, Names: names, AppName: "slipway-doctor"})
 	if err != nil {
 		e.fail(database, "see "+variable, "%s: %v", where, reason(err))
 		return nil, postgres.Facts{}, false
@@ -165,7 +165,7 @@ func (e *exam) schema(ctx context.Context, pool, migrator *pgxpool.Pool, facts p
 func (e *exam) identity(ctx context.Context, pool *pgxpool.Pool, facts postgres.Facts) {
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	in, err := postgres.ReadInstallation(ctx, pool, e.Config.Database.URL.Reveal())
+	in, err := postgres.ReadInstallation(ctx, pool, e.Config.Database.DirectURL.Reveal())
 	switch {
 	case errors.Is(err, postgres.ErrCopy):
 		e.fail(database, "run `slipway migrate --copy` to make it an installation of its own, or `slipway migrate --moved` if the original is gone",

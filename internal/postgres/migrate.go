@@ -194,14 +194,14 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool, n Names) error {
 	}
 	var there bool
 	if err := pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, n.Schema+".goose_db_version").Scan(&there); err != nil {
-		return fmt.Errorf("read schema version: %w", err)
+		return unpermitted(pool, fmt.Errorf("read schema version: %w", err))
 	}
 	if !there {
 		return ErrSchemaOld
 	}
 	err = pool.QueryRow(ctx, n.SQL(`SELECT coalesce(max(version_id), 0) FROM slipway.goose_db_version WHERE is_applied`)).Scan(&got)
 	if err != nil {
-		return fmt.Errorf("read schema version: %w", err)
+		return unpermitted(pool, fmt.Errorf("read schema version: %w", err))
 	}
 	if got < want {
 		return ErrSchemaOld

@@ -110,6 +110,7 @@ func TestReaderLeavesNothingOnItsConnection(t *testing.T) {
 		},
 		"after a caller who left": func(ctx context.Context, r postgres.Reader) error {
 			ctx, leave := context.WithCancel(ctx)
+			defer leave()
 			rows, err := r.Query(ctx, many)
 			if err != nil {
 				return err

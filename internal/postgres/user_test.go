@@ -137,27 +137,6 @@ func TestAsUserWaitsForNoLockForLong(t *testing.T) {
 	})
 }
 
-func TestCheckWall(t *testing.T) {
-	tests := map[string]struct{ change, undo, want string }{
-		"a whole wall is accepted": {``, ``, ``},
-		"row-level security off":   {`ALTER TABLE slipway.upload_events DISABLE ROW LEVEL SECURITY`, ``, `ALTER TABLE slipway.upload_events ENABLE ROW LEVEL SECURITY`},
-		"off on River's jobs":      {`ALTER TABLE slipway.river_job DISABLE ROW LEVEL SECURITY`, ``, `slipway.river_job`},
-		"owned by the requests":    {`ALTER TABLE slipway.uploads OWNER TO slipway_api`, ``, `slipway.uploads`},
-		"a role that passes by":    {`ALTER ROLE slipway_api BYPASSRLS`, `ALTER ROLE slipway_api NOBYPASSRLS`, `ALTER ROLE slipway_api NOSUPERUSER NOBYPASSRLS`},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.exec(t, tt.change)
-			defer b.exec(t, tt.undo)
-			err := postgres.CheckWall(t.Context(), b.Pool)
-			if (err == nil) != (tt.want == "") || !strings.Contains(errorText(err), tt.want) {
-				t.Errorf("CheckWall = %v, want %q", err, tt.want)
-			}
-		})
-	}
-}
-
 // A process may log in as a role of its own that owns nothing and is a member of slipway_service.
 func TestServiceNeedsNoOwner(t *testing.T) {
 	address := ownedBy(t, "CREATEROLE")

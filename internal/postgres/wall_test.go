@@ -140,6 +140,9 @@ func (b bench) visit(ctx context.Context, user string) error {
 	case n < 30:
 		ending = []string{"an error", "a statement's error", "a statement's error unmentioned", "a panic"}[n%4]
 	}
+	if rand.N(4) == 0 {
+		return b.ask(ctx, user)
+	}
 	var wrong error
 	err := end(ctx, b, user, ending, func(tx pgx.Tx) error {
 		wrong = sees(ctx, tx, user)
@@ -149,6 +152,28 @@ func (b bench) visit(ctx context.Context, user string) error {
 		return err
 	}
 	return nil
+}
+
+// ask reads for a user in a single round trip, and leaves before the answer is read now and then.
+func (b bench) ask(ctx context.Context, user string) error {
+	r, err := postgres.ReadAs(b.Pool, postgres.Claims{Subject: user})
+	if err != nil {
+		return err
+	}
+	table := readable[rand.N(len(readable))]
+	rows, err := r.Query(ctx, `SELECT `+behind[table]+` FROM `+table)
+	if err != nil {
+		return err
+	}
+	if rand.N(8) == 0 {
+		rows.Close()
+		return rows.Err()
+	}
+	owners, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err == nil && (len(owners) != 1 || owners[0] != user) {
+		err = fmt.Errorf("%s is shown the rows of %q in %s", user, owners, table)
+	}
+	return err
 }
 
 // sees tells whether a transaction for the user is bound by the policies, by one of what it may read.
@@ -310,3 +335,93 @@ func TestAsUserLeavesNothingOnItsConnection(t *testing.T) {
 
 // disconnects are the endings that cost the connection.
 var disconnects = []string{"canceled in mid-statement", "canceled between statements", "a deadline in mid-statement", "the end of its connection", "forgotten too long"}
+
+func TestCheckWall(t *testing.T) {
+	tests := map[string]struct{ change, undo, want string }{
+		"a whole wall is accepted": {``, ``, ``},
+		"row-level security off":   {`ALTER TABLE slipway.upload_events DISABLE ROW LEVEL SECURITY`, ``, `ALTER TABLE slipway.upload_events ENABLE ROW LEVEL SECURITY`},
+		"off on River's jobs":      {`ALTER TABLE slipway.river_job DISABLE ROW LEVEL SECURITY`, ``, `slipway.river_job`},
+		"owned by the requests":    {`ALTER TABLE slipway.uploads OWNER TO slipway_api`, ``, `slipway.uploads`},
+		"a role that passes by":    {`ALTER ROLE slipway_api BYPASSRLS`, `ALTER ROLE slipway_api NOBYPASSRLS`, `ALTER ROLE slipway_api NOSUPERUSER NOBYPASSRLS`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.exec(t, tt.change)
+			defer b.exec(t, tt.undo)
+			err := postgres.CheckWall(t.Context(), b.Pool)
+			if (err == nil) != (tt.want == "") || !strings.Contains(errorText(err), tt.want) {
+				t.Errorf("CheckWall = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheLoginServesOrIsToldHow(t *testing.T) {
+	owner := ownedBy(t, "CREATEROLE")
+	if err := postgres.Migrate(t.Context(), postgres.Options{URL: owner}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := benchAt(t, postgres.Options{URL: postgrestest.Server(t).URL(strings.TrimPrefix(at.Path, "/"))}) // as a superuser
+	tests := map[string]struct {
+		role   string // what is made
+		change string // what else is done
+		refuse bool
+	}{
+		"a member of both roles":               {"IN ROLE slipway_service, slipway_api", ``, false},
+		"a member of neither":                  {"", ``, true},
+		"one that may only act for users":      {"IN ROLE slipway_api", ``, true},
+		"one that may not act for users":       {"IN ROLE slipway_service", ``, true},
+		"one whom no policy shows what it may": {"IN ROLE slipway_api", `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO %s`, true},
+	}
+	number := 0
+	for name, tt := range tests {
+		number++
+		role := fmt.Sprintf("Login %d", number)
+		t.Run(name, func(t *testing.T) {
+			quoted := pgx.Identifier{role}.Sanitize()
+			database.exec(t, `CREATE ROLE `+quoted+` LOGIN PASSWORD '`+password+`' `+tt.role)
+			if tt.change != "" {
+				database.exec(t, fmt.Sprintf(tt.change, quoted))
+			}
+			login := *at
+			login.User = url.UserPassword(role, password)
+			checked := func() error {
+				b := benchAt(t, postgres.Options{URL: login.String()})
+				if err := postgres.CheckSchema(t.Context(), b.Pool, postgres.DefaultNames); err != nil {
+					return err
+				}
+				return postgres.CheckWall(t.Context(), b.Pool)
+			}
+			err = checked()
+			if (err != nil) != tt.refuse {
+				t.Fatalf("checked with %v", err)
+			}
+			if tt.refuse {
+				_, mend, _ := strings.Cut(err.Error(), "; mend it with: ")
+				database.exec(t, mend)
+				if again := checked(); again != nil {
+					t.Errorf("%v; after that: %v", err, again)
+				}
+			}
+		})
+	}
+
+	t.Run("an owner who is bound, too", func(t *testing.T) {
+		b := benchAt(t, postgres.Options{URL: owner})
+		b.exec(t, `ALTER TABLE slipway.uploads FORCE ROW LEVEL SECURITY`)
+		err := postgres.CheckWall(t.Context(), b.Pool)
+		_, mend, found := strings.Cut(errorText(err), "; mend it with: ")
+		if !found {
+			t.Fatalf("checked with %v", err)
+		}
+		b.exec(t, mend)
+		if err := postgres.CheckWall(t.Context(), b.Pool); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -27,17 +27,19 @@ type Base struct {
 	Queue        *postgres.Queue
 	Installation postgres.Installation
 	Staging      *dir.Store
+	Polls        string // why nothing that the database announces arrives here; "" when it does
 }
 
 // startTolerance is how long a process waits at its start for a database that is asleep or starting.
 const startTolerance = time.Minute
 
-// Open connects to the database at url and to staging, and refuses what does not fit together: an
-// older schema, a copy of another database, a request role that sees too much, a foreign staging store.
+// Open connects to the database at url, which may lead through a pooler, and to staging. It refuses what
+// does not fit together: an older schema, a copy of another database, a login that sees too little, a
+// request role that sees too much, a foreign staging store.
 func Open(ctx context.Context, c *config.Config, url config.Secret, name string, log *slog.Logger) (b *Base, err error) {
 	b = &Base{Names: Names(c)}
-	b.Pool, err = postgres.Open(ctx, postgres.Options{URL: url.Reveal(), MaxConns: int32(c.Database.MaxConns), Names: b.Names, AppName: name})
-	if err != nil {
+	options := postgres.Options{URL: url.Reveal(), Pooled: true, MaxConns: int32(c.Database.MaxConns), Names: b.Names, AppName: name}
+	if b.Pool, err = postgres.Open(ctx, options); err != nil {
 		return nil, err
 	}
 	pool := b.Pool // a failed return takes b away
@@ -49,10 +51,25 @@ func Open(ctx context.Context, c *config.Config, url config.Secret, name string,
 	if err := awaitSchema(ctx, b, log); err != nil {
 		return nil, err
 	}
-	if b.Installation, err = postgres.ReadInstallation(ctx, b.Pool, url.Reveal()); err != nil {
-		return nil, err
+	if url == c.Database.DirectURL {
+		if b.Polls, err = unheard(ctx, b, c, log); err != nil {
+			return nil, err
+		}
+		if b.Polls == "" { // no pooler is between, so sessions are ours
+			options.Pooled = false
+			direct, err := postgres.Open(ctx, options)
+			if err != nil {
+				return nil, err
+			}
+			pool.Close()
+			pool, b.Pool = direct, direct
+		}
 	}
 	if err := postgres.CheckWall(ctx, b.Pool); err != nil {
+		return nil, err
+	}
+	// Who the database is, its own address says, which a pooler need not share.
+	if b.Installation, err = postgres.ReadInstallation(ctx, b.Pool, c.Database.DirectURL.Reveal()); err != nil {
 		return nil, err
 	}
 	if b.Queue, err = postgres.NewQueue(b.Pool, b.Names); err != nil {
@@ -68,6 +85,68 @@ func Open(ctx context.Context, c *config.Config, url config.Secret, name string,
 		return nil, err
 	}
 	return b, nil
+}
+
+// OpenDirect is Open by the direct connection string, for who waits for what the database announces.
+// Where that string does not answer although DATABASE_URL does, it is by the latter, and Polls says so.
+func OpenDirect(ctx context.Context, c *config.Config, name string, log *slog.Logger) (*Base, error) {
+	url := c.Database.DirectURL
+	if url == c.Database.URL || answers(ctx, c, log) {
+		return Open(ctx, c, url, name, log)
+	}
+	b, err := Open(ctx, c, c.Database.URL, name, log)
+	if err != nil {
+		return nil, err
+	}
+	b.Polls = fmt.Sprintf("%s does not answer, DATABASE_URL does", c.Database.DirectFrom)
+	log.Warn("asking for jobs instead of being told", "because", b.Polls, "remedy", "mend the connection string and start again")
+	return b, nil
+}
+
+// directTolerance is how long the direct connection string may be silent while the other answers.
+const directTolerance = 10 * time.Second
+
+// answers tells whether the direct connection string is to be used: it leads to the database, or what is
+// wrong with it is no weather, or the other does not answer either.
+func answers(ctx context.Context, c *config.Config, log *slog.Logger) bool {
+	began := time.Now()
+	for {
+		err := ping(ctx, c.Database.DirectURL)
+		if err == nil || !postgres.Unreachable(err) || ctx.Err() != nil {
+			return true
+		}
+		if time.Since(began) > directTolerance {
+			return ping(ctx, c.Database.URL) != nil
+		}
+		log.Warn("the database does not answer yet", "by", c.Database.DirectFrom, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// ping asks whether a connection string leads to a database.
+func ping(ctx context.Context, url config.Secret) error {
+	ctx, cancel := context.WithTimeout(ctx, directTolerance)
+	defer cancel()
+	pool, err := postgres.Open(ctx, postgres.Options{URL: url.Reveal(), Pooled: true, MaxConns: 1})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return pool.Ping(ctx)
+}
+
+// unheard tells why what the database announces does not arrive by the direct connection string, "" when it does.
+func unheard(ctx context.Context, b *Base, c *config.Config, log *slog.Logger) (string, error) {
+	_, err := postgres.Hear(ctx, b.Pool, c.Database.DirectURL.Reveal(), b.Names)
+	if err == nil || postgres.Unreachable(err) {
+		return "", err
+	}
+	log.Warn("what the database announces does not arrive; asking for it instead", "by", c.Database.DirectFrom, "error", err,
+		"remedy", "set DATABASE_URL_UNPOOLED to a connection string that leads to Postgres itself, without a pooler")
+	return "LISTEN does not work by " + c.Database.DirectFrom, nil
 }
 
 func awaitSchema(ctx context.Context, b *Base, log *slog.Logger) error {

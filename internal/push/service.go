@@ -33,13 +33,16 @@ type Service struct {
 // checkAccounts is how often the plans' limits are read again.
 const checkAccounts = time.Hour
 
-// Start begins to work. pool must be a direct one: a transaction pooler carries no LISTEN. The
-// lanes are those of the providers given.
+// Start begins to work. Where pool leads through a transaction pooler, which carries no LISTEN, s has
+// PollOnly. The lanes are those of the providers given.
 func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store staging.Store, providers []provider.Provider, s Settings, log *slog.Logger) (*Service, error) {
 	if s.Backoff == nil {
 		s.Backoff = Backoff
 	}
 	s.Rest = cmp.Or(s.Rest, 30*time.Second)
+	if s.PollOnly {
+		s.Poll = cmp.Or(s.Poll, time.Second)
+	}
 	s.Poll = cmp.Or(s.Poll, 5*time.Second)
 	s.VerifyWithin = cmp.Or(s.VerifyWithin, 7*24*time.Hour)
 	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
@@ -61,6 +64,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		Queues:               queues,
 		FetchCooldown:        10 * time.Millisecond,
 		FetchPollInterval:    s.Poll,
+		PollOnly:             s.PollOnly,
 		JobTimeout:           2 * time.Minute,
 		RescueStuckJobsAfter: 5 * time.Minute,
 		SoftStopTimeout:      softStop,

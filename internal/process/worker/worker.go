@@ -33,7 +33,7 @@ type Options struct {
 // Run works until ctx ends; then it hands back what it is sending, and returns.
 func Run(ctx context.Context, o Options) error {
 	c, log := o.Config, o.Log
-	base, err := process.Open(ctx, c, c.Database.DirectURL, "slipway-worker", log)
+	base, err := process.OpenDirect(ctx, c, "slipway-worker", log)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to stop before it had begun
 	}
@@ -124,6 +124,13 @@ func serveHealth(ctx context.Context, ln net.Listener, base *process.Base, log *
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		switch {
+		case !r.URL.Query().Has("verbose"):
+		case base.Polls != "":
+			fmt.Fprintf(w, "jobs: polling, because %s\n", base.Polls)
+		default:
+			fmt.Fprintln(w, "jobs: listening")
+		}
 	})
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
 	end := context.AfterFunc(ctx, func() { _ = srv.Close() })
