@@ -47,6 +47,7 @@ func devCommand() *cobra.Command {
 	f.StringVar(&o.Dir, "data", ".slipway", "folder that keeps everything")
 	f.IntVar(&o.Port, "port", 3000, "port of the API")
 	f.IntVar(&o.SimPort, "sim-port", 3001, "port of the simulated providers")
+	f.IntVar(&o.Admin, "admin-port", 3002, "port of the admin pages, which show River's jobs")
 	f.StringVar(&o.EnvFile, "env-file", "", "a .env file that names real accounts or a real database")
 	f.StringSliceVar(&o.Without, "without", nil, "leave out: api, worker")
 	f.BoolVar(&o.Signed, "signed", false, "open files only to signed links, as DELIVERY=signed does")

@@ -54,6 +54,9 @@ func (c *Config) checkSomebody(faults *Faults) {
 				generate+"), or AUTH_API_KEYS=only if all requests come from your own servers, "+
 				"or, to try things out on this machine, DEV_USER=user_123 and HOST=127.0.0.1")
 	}
+	if c.AdminPort != 0 && a.APIKeys == APIKeysOff && !c.OpenAdmin() {
+		faults.add("ADMIN_PORT", "is set, and AUTH_API_KEYS is off: nobody could come in", "set AUTH_API_KEYS to on, and make a key with: slipway key create --scope admin")
+	}
 	if a.Cookie != "" && !tokens {
 		faults.add("AUTH_COOKIE", "is set, and nothing to check the token in it with", "set AUTH_JWKS_URL or AUTH_JWT_SECRET")
 	}

@@ -25,6 +25,12 @@ func (c *Config) checkHTTP(faults *Faults) {
 	}
 	between(faults, "PORT", h.Port, 0, maxPort)
 	between(faults, "WORKER_PORT", c.WorkerPort, 0, maxPort)
+	between(faults, "ADMIN_PORT", c.AdminPort, 0, maxPort)
+	if host := c.AdminHost; host != "localhost" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			faults.add("ADMIN_HOST", fmt.Sprintf("is %q, which is no address", host), "give an address of this machine that only those can reach who look after the service, or unset it for 127.0.0.1")
+		}
+	}
 	between(faults, "UPLOAD_WAIT", h.UploadWait, 0, maxWait)
 	between(faults, "MAX_UPLOAD_BYTES", h.MaxUploadBytes, 1, 1<<50)
 	between(faults, "DRAIN_TIMEOUT", c.DrainTimeout, 0, time.Hour)

@@ -31,6 +31,8 @@ type Config struct {
 	Cloudinary Cloudinary
 
 	WorkerPort   int           `env:"WORKER_PORT" envDefault:"3003"` // of the worker's /livez and /readyz
+	AdminHost    string        `env:"ADMIN_HOST" envDefault:"127.0.0.1"`
+	AdminPort    int           `env:"ADMIN_PORT"` // of the pages for who looks after the service; 0 is nowhere
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
 	LogLevel     slog.Level    `env:"LOG_LEVEL" envDefault:"info"`
 }
@@ -59,6 +61,16 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.IsLoopback()
+}
+
+// AdminAddress is what the admin pages listen on.
+func (c *Config) AdminAddress() string {
+	return net.JoinHostPort(c.AdminHost, strconv.Itoa(c.AdminPort))
+}
+
+// OpenAdmin tells whether the admin pages ask for no key: in development, where only this machine reaches them.
+func (c *Config) OpenAdmin() bool {
+	return c.Auth.DevUser != "" && c.HTTP.Loopback() && isLoopback(c.AdminHost)
 }
 
 // Auth is who may ask.

@@ -131,6 +131,7 @@ func TestDefaults(t *testing.T) {
 		Links:        Links{Delivery: "public", TTL: time.Hour},
 		Uploadcare:   Uploadcare{PartETag: "md5"},
 		WorkerPort:   3003,
+		AdminHost:    "127.0.0.1",
 		DrainTimeout: 25 * time.Second,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -143,7 +144,7 @@ func TestDefaults(t *testing.T) {
 
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, Options{Need: NeedAPI | NeedWorker, Environ: []string{
-		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
+		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "ADMIN_HOST=::1", "ADMIN_PORT=8082", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
 		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "MAX_UPLOAD_BYTES=500MB", "DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
 		"AUTH_JWT_SECRET=" + jwtSecret, "AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_ISSUER=https://auth.example.com", "AUTH_AUDIENCE=files,media", "AUTH_USER_CLAIM=uid",
 		"AUTH_COOKIE=session", "AUTH_USER_HEADER=X-User", "AUTH_API_KEYS=off", "AUTH_TOKEN_SECRET=" + tokenSecret, "DEV_USER=user_123", "INSECURE_DEV=1",
@@ -168,6 +169,8 @@ func TestEverySettingIsRead(t *testing.T) {
 			CDNBase: "http://127.0.0.1:3001/c", CDNSecret: "00ff", MaxFileSize: 1 << 20, PartETag: "ignore"},
 		Cloudinary:   Cloudinary{CloudName: "cloud", APIKey: "key", APISecret: "secret", UploadPrefix: "http://127.0.0.1:3001", DeliveryBase: "http://127.0.0.1:3001/d"},
 		WorkerPort:   8081,
+		AdminHost:    "::1",
+		AdminPort:    8082,
 		DrainTimeout: 90 * time.Second,
 		LogLevel:     slog.LevelDebug,
 	}
@@ -230,6 +233,9 @@ func TestFaults(t *testing.T) {
 		"a header from a proxy":                {environ: []string{"AUTH_USER_HEADER=X-User", "TRUSTED_PROXIES=10.0.0.7", "AUTH_JWT_SECRET="}, need: NeedAPI},
 		"servers alone":                        {environ: []string{"AUTH_API_KEYS=only", "AUTH_JWT_SECRET="}, need: NeedAPI},
 		"servers alone, and users":             {environ: []string{"AUTH_API_KEYS=only"}, need: NeedAPI, want: []string{"AUTH_API_KEYS is only, and users may ask by other settings; set it to on"}},
+		"admin pages that nobody may see":      {environ: []string{"ADMIN_PORT=3002", "AUTH_API_KEYS=off"}, need: NeedAPI, want: []string{"ADMIN_PORT is set, and AUTH_API_KEYS is off: nobody could come in; set AUTH_API_KEYS to on"}},
+		"admin pages in development":           {environ: []string{"ADMIN_PORT=3002", "AUTH_API_KEYS=off", "DEV_USER=u", "HOST=127.0.0.1"}, need: NeedAPI},
+		"admin pages nowhere":                  {environ: []string{"ADMIN_HOST=nowhere"}, want: []string{`ADMIN_HOST is "nowhere", which is no address`}},
 		"servers sometimes":                    {environ: []string{"AUTH_API_KEYS=maybe"}, want: []string{`AUTH_API_KEYS is "maybe"; give on, off, or only`}},
 		"a schema that wants quotes":           {environ: []string{"DATABASE_SCHEMA=My-Files", "GUIDE_SCHEMA=pg_temp"}, want: []string{`DATABASE_SCHEMA is "My-Files"`, `GUIDE_SCHEMA is "pg_temp"`}},
 		"one connection":                       {environ: []string{"DATABASE_MAX_CONNS=1"}, want: []string{"DATABASE_MAX_CONNS is 1; give 2 to"}},

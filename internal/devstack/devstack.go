@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"slipway/internal/admin"
 	"slipway/internal/config"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/pgembed"
@@ -30,6 +31,7 @@ type Options struct {
 	Dir     string   // keeps the database, the simulators' files, staging and dev.env
 	Port    int      // of the API; 0 is any free one
 	SimPort int      // of the simulators; 0 is any free one
+	Admin   int      // port of the admin pages, where there is an API; 0 is any free one
 	EnvFile string   // real accounts and a real database, for those that it names; "" is none
 	Without []string // "api", "worker": leave them to processes of their own
 	Signed  bool     // files open only to signed links, whatever EnvFile says
@@ -70,14 +72,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 
 	// Take the API's port first: when it is taken, nothing else has been started yet.
-	var listener net.Listener
+	var listener, adminListener net.Listener
 	withAPI, withWorker := !slices.Contains(o.Without, "api"), !slices.Contains(o.Without, "worker")
 	if withAPI {
-		if listener, err = listen(o.Port); err != nil {
+		if listener, err = listen("--port", o.Port); err != nil {
 			return err
 		}
 		defer listener.Close()
-		o.Port = listener.Addr().(*net.TCPAddr).Port
+		if adminListener, err = listen("--admin-port", o.Admin); err != nil {
+			return err
+		}
+		defer adminListener.Close()
+		o.Port, o.Admin = portOf(listener), portOf(adminListener)
 	}
 
 	env := map[string]string{
@@ -129,6 +135,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	maps.Copy(env, given)
 	env["HOST"], env["PORT"] = "127.0.0.1", strconv.Itoa(o.Port)
+	if withAPI {
+		env["ADMIN_HOST"], env["ADMIN_PORT"] = "127.0.0.1", strconv.Itoa(o.Admin)
+	}
 	cfg, err := config.Load(config.Options{Environ: pairs(env), Need: config.NeedDatabase | config.NeedAPI | config.NeedWorker})
 	if err != nil {
 		return err
@@ -157,7 +166,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	apiReady := make(chan struct{})
 	if withAPI {
 		parts.Go(func() error {
-			return api.Run(ctx, api.Options{Config: cfg, Log: o.Log.With("part", "api"), Listener: listener, Dev: true, Ready: func() { close(apiReady) }})
+			return api.Run(ctx, api.Options{Config: cfg, Log: o.Log.With("part", "api"), Listener: listener, Admin: adminListener, Dev: true, Ready: func() { close(apiReady) }})
 		})
 	} else {
 		close(apiReady)
@@ -177,7 +186,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		case <-apiReady:
 		}
 		if withAPI {
-			said = append(said, "", "Slipway is ready at "+stack.URL, "  curl -X POST "+stack.URL+"/upload -F \"file=@film.mp4\" -F \"fileName=film.mp4\"")
+			said = append(said, "jobs        http://localhost:"+strconv.Itoa(o.Admin)+admin.Jobs, "", "Slipway is ready at "+stack.URL, "  curl -X POST "+stack.URL+"/upload -F \"file=@film.mp4\" -F \"fileName=film.mp4\"")
 		}
 		fmt.Fprintf(o.Out, "\n%s\n  addresses and keys for scripts: %s\n\n", strings.Join(said, "\n"), stack.EnvFile)
 		if o.Ready != nil {
@@ -192,7 +201,9 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // listen takes a loopback port, or says how to take another.
-func listen(port int) (net.Listener, error) {
+func listen(flag string, port int) (net.Listener, error) {
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	return ln, config.PortTaken(err, "--port", port)
+	return ln, config.PortTaken(err, flag, port)
 }
+
+func portOf(ln net.Listener) int { return ln.Addr().(*net.TCPAddr).Port }

@@ -130,7 +130,7 @@ func dev(t *testing.T, args ...string) *stack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := start(t, nil, "slipway", append([]string{"dev", "-v", "--data", dir, "--port", "0", "--sim-port", "0"}, args...)...)
+	p := start(t, nil, "slipway", append([]string{"dev", "-v", "--data", dir, "--port", "0", "--sim-port", "0", "--admin-port", "0"}, args...)...)
 	s := &stack{dir: dir}
 	await(t, time.Minute, "the stack to be ready", func() bool {
 		select {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 
+	"slipway/internal/admin"
+	"slipway/internal/auth"
 	"slipway/internal/config"
 	"slipway/internal/events"
 	"slipway/internal/httpapi"
@@ -23,6 +25,7 @@ type Options struct {
 	Config   *config.Config
 	Log      *slog.Logger
 	Listener net.Listener // nil: listen where Config says
+	Admin    net.Listener // of the admin pages; nil: where Config says, if it does
 	Dev      bool         // serve this machine only, and any page from it
 	Ready    func()       // called once requests are answered; nil is fine
 }
@@ -51,6 +54,12 @@ func Run(ctx context.Context, o Options) error {
 	secret, err := sharedSecret(ctx, c, base)
 	if err != nil {
 		return err
+	}
+	adminListener := o.Admin
+	if adminListener == nil && c.AdminPort != 0 {
+		if adminListener, err = net.Listen("tcp", c.AdminAddress()); err != nil {
+			return fmt.Errorf("listen: %w", config.PortTaken(err, "ADMIN_PORT", c.AdminPort))
+		}
 	}
 	who, err := authenticator(c, base, secret, log)
 	if err != nil {
@@ -98,11 +107,31 @@ func Run(ctx context.Context, o Options) error {
 	defer parts.Wait()
 	defer stop()
 
+	if adminListener != nil {
+		pages, err := adminPages(c, base, who, log)
+		if err != nil {
+			return errors.Join(err, adminListener.Close())
+		}
+		parts.Go(func() {
+			if err := pages.Serve(listening, adminListener); err != nil {
+				log.Error("the admin pages are not served any more", "error", err)
+			}
+		})
+	}
+
 	log.Info("api is ready", "address", ln.Addr().String())
 	if o.Ready != nil {
 		o.Ready()
 	}
 	return server.Serve(ctx, ln)
+}
+
+// adminPages are River's, for who has a key of scope admin.
+func adminPages(c *config.Config, base *process.Base, who *auth.Authenticator, log *slog.Logger) (*admin.Server, error) {
+	if c.OpenAdmin() {
+		who = nil
+	}
+	return admin.New(base.Queue, who, log.With("part", "admin"))
 }
 
 // direct is what browsers may send straight to the providers, by the settings.
