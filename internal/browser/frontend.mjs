@@ -140,6 +140,14 @@ describe('fetch', () => {
     await send(page, film)
     await says(page, 'Please sign in.')
   })
+
+  test('shows why a provider refuses what was received', async (t) => {
+    const page = await open(t, 'signed-in/fetch.html', 'ada')
+    await simulate('config', { max_file_size: 1000 })
+    t.after(() => simulate('config', { max_file_size: 0 }))
+    await send(page, film)
+    await says(page, 'File is too large')
+  })
 })
 
 describe('Uppy', () => {
