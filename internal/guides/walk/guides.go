@@ -38,7 +38,7 @@ func (w *walk) uploads(ctx context.Context, r reader) (fileURL, id string) {
 	})
 	w.step(r.guide, "file_url leads to the file", func() error { return opens(ctx, answer.FileURL, file) })
 	w.step(r.guide, "access file metadata with the SELECT", func() error {
-		urls, err := r.selects(ctx, guides.UploadcareSelect, 2)
+		urls, err := r.selects(ctx, guides.UploadcareSelect)
 		return contains(urls, err, answer.FileURL)
 	})
 	return answer.FileURL, answer.ID
@@ -107,7 +107,7 @@ func (w *walk) sendsToCloudinary(ctx context.Context, r reader, kind string) (as
 	})
 	w.step(r.guide, "media_url leads to the file ("+kind+")", func() error { return opens(ctx, asset.SecureURL, file) })
 	w.step(r.guide, "access file metadata with the SELECT ("+kind+")", func() error {
-		urls, err := r.selects(ctx, strings.Replace(guides.CloudinarySelect, "'image'", "'"+kind+"'", 1), 2)
+		urls, err := r.selects(ctx, strings.Replace(guides.CloudinarySelect, "'image'", "'"+kind+"'", 1))
 		return contains(urls, err, asset.SecureURL)
 	})
 	return asset

@@ -55,7 +55,7 @@ var packages embed.FS
 // commands, and before it the page's servers, one after the other.
 func (w *walk) fromTheGuides(ctx context.Context) {
 	p := &page{walk: w, dir: filepath.Join(w.dir, "app"), bin: filepath.Join(w.dir, "bin")}
-	if !w.step(pageName, "the page has the guides' commands word for word", p.read) {
+	if !w.step(pageName, "the page has the guides' commands word for word", func() error { return p.read(ctx) }) {
 		return
 	}
 	if !w.step(pageName, "there are the guides' tables, with rows of the guides' servers", func() error { return p.before(ctx) }) {
@@ -81,8 +81,8 @@ func (w *walk) fromTheGuides(ctx context.Context) {
 }
 
 // read takes the page as it is, and finds addresses for what it places at 3000 and 4000.
-func (p *page) read() error {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+func (p *page) read(ctx context.Context) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return fmt.Errorf("find the module: %w", err)
 	}
@@ -307,8 +307,8 @@ func (p *page) server(ctx context.Context, name string, run func() (*program, er
 		other := found[map[string]string{"user_123": "user_456", "user_456": "user_123"}[user]]
 		r := p.reader(guide, user)
 		p.step(r.guide, "each SELECT finds what was there before and what is new, and nothing of the other user's", func() error {
-			files, err := r.selects(ctx, guides.UploadcareSelect, 2)
-			pictures, err2 := r.selects(ctx, guides.CloudinarySelect, 2)
+			files, err := r.selects(ctx, guides.UploadcareSelect)
+			pictures, err2 := r.selects(ctx, guides.CloudinarySelect)
 			err = errors.Join(contains(files, err, oldFile(user), mine.file), contains(pictures, err2, oldPicture(user), mine.picture))
 			if slices.Contains(files, other.file) || slices.Contains(pictures, other.picture) {
 				err = errors.Join(err, errors.New("they find the other user's"))

@@ -36,7 +36,8 @@ func launch(ctx context.Context, log, dir string, env []string, command ...strin
 	}
 	defer out.Close()
 	g := &program{name: strings.Join(command, " "), cmd: exec.CommandContext(ctx, command[0], command[1:]...), log: log, ended: make(chan struct{})}
-	g.cmd.Dir, g.cmd.Env, g.cmd.Stdout, g.cmd.Stderr = dir, append(os.Environ(), env...), out, out
+	g.cmd.Dir, g.cmd.Stdout, g.cmd.Stderr = dir, out, out
+	g.cmd.Env = append(g.cmd.Environ(), env...)
 	if err := g.cmd.Start(); err != nil {
 		return nil, err
 	}

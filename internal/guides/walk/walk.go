@@ -66,7 +66,7 @@ func (w *walk) shell(ctx context.Context, access string, v any, command string, 
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", strings.NewReplacer(fill...).Replace(command))
-	cmd.Env = append(os.Environ(), "CURL_HOME="+w.dir)
+	cmd.Env = append(cmd.Environ(), "CURL_HOME="+w.dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %.500s (curl is needed: apt-get install curl)", err, out)
@@ -88,8 +88,8 @@ func execute(ctx context.Context, databaseURL, sql string, args ...any) error {
 	return err
 }
 
-// selects runs one of the guides' queries for the reader, and returns a column of what it finds.
-func (r reader) selects(ctx context.Context, sql string, column int) ([]string, error) {
+// selects runs one of the guides' queries for the reader, and returns the URLs that it finds.
+func (r reader) selects(ctx context.Context, sql string) ([]string, error) {
 	conn, err := pgx.Connect(ctx, r.databaseURL)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (r reader) selects(ctx context.Context, sql string, column int) ([]string, 
 				return "", errors.New("a column is empty")
 			}
 		}
-		return fmt.Sprint(values[column]), nil
+		return fmt.Sprint(values[2]), nil // file_url, media_url
 	})
 }
 
