@@ -28,6 +28,8 @@ func TestAsUserMayNotWriteForOthers(t *testing.T) {
 		"an upload of another": {`INSERT INTO slipway.uploads (id, user_id, status, provider, file_name, content_type, max_attempts)
 			VALUES ($1, 'victim', 'queued', 'uploadcare', 'x', 'x', 1)`, []any{id}},
 		"giving one's own away":    {`UPDATE slipway.uploads SET user_id = 'victim'`, nil},
+		"what is stored":           {`UPDATE slipway.uploads SET asset = '{}'`, nil},
+		"what a job is to do":      {`UPDATE slipway.river_job SET args = '{}'`, nil},
 		"an event of another":      {`INSERT INTO slipway.upload_events (upload_id, user_id, type, status) SELECT id, 'victim', 'status', 'queued' FROM slipway.uploads`, nil},
 		"a changed event":          {`UPDATE slipway.upload_events SET type = 'x'`, nil},
 		"a deleted upload":         {`DELETE FROM slipway.uploads`, nil},
@@ -60,7 +62,7 @@ func TestAsUserMayNotWriteForOthers(t *testing.T) {
 	}
 	untouched := map[string]string{
 		"somebody's upload": `UPDATE slipway.uploads SET status = 'failed' WHERE user_id = 'victim'`,
-		"somebody's job":    `UPDATE slipway.river_job SET state = 'cancelled', finalized_at = now() WHERE metadata ->> 'user_id' = 'victim'`,
+		"somebody's job":    `UPDATE slipway.river_job SET kind = 'x' WHERE metadata ->> 'user_id' = 'victim'`,
 	}
 	for name, sql := range untouched {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +128,7 @@ func TestAsUserWaitsForNoLockForLong(t *testing.T) {
 		err := postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: "user_123"}, func(tx pgx.Tx) error {
 			_, err := postgres.Requeue(t.Context(), tx, "user_123", u.ID, 0, 0)
 			if errors.Is(err, postgres.ErrNoUpload) {
-				_, err = tx.Exec(t.Context(), `UPDATE slipway.uploads SET file_name = 'x'`)
+				_, err = tx.Exec(t.Context(), `UPDATE slipway.uploads SET version = version + 1`)
 			}
 			return err
 		})
