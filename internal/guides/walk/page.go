@@ -38,7 +38,7 @@ type page struct {
 // Bytes of a file that a server shows which holds it in memory; of the largest that Slipway takes here; and of
 // one that is still being sent when Slipway has answered, has heard enough of it and has hung up.
 const (
-	largeFile = 200 << 20
+	largeFile = 128 << 20
 	maxUpload = 300 << 20
 	hugeFile  = 800 << 20
 )
@@ -295,7 +295,7 @@ func (p *page) server(ctx context.Context, name string, run func() (*program, er
 	p.step(guide, "a large file, and an answer at once with links to the server", func() error { return p.atOnce(ctx) })
 	p.step(guide, "the server has not held it in memory", func() error {
 		peak, err := server.peak()
-		if err == nil && peak > largeFile*3/4 {
+		if err == nil && peak > largeFile {
 			err = fmt.Errorf("it took %d MiB", peak>>20)
 		}
 		return err

@@ -11,7 +11,7 @@ import (
 )
 
 func TestEverythingTheGuidesAndTheirPageSayHolds(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var said strings.Builder
 	if err := run(ctx, &said); err != nil {
