@@ -12,14 +12,16 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
-	var envFile string
-	var write, asJSON bool
+	var envFile, url string
+	var write, webhooks, asJSON bool
 	c := &cobra.Command{
 		Use:     "doctor",
 		GroupID: "run",
 		Short:   "Look at settings, database, staging and providers, and say what to do",
 		Long: "Looks at everything that Slipway stands on, changes nothing, and prints one line for each finding; a fault comes with its\n" +
-			"remedy. --write also stores one byte with every provider, fetches it and deletes it. Exits with 1 when there is a fault.",
+			"remedy. --write also stores one byte with every provider, fetches it and deletes it. --webhooks also has every provider\n" +
+			"tell the API at PUBLIC_URL, or --url, what happens to its files, and shows who is told already. Exits with 1 when there\n" +
+			"is a fault.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := config.Options{
@@ -37,7 +39,7 @@ func doctorCommand() *cobra.Command {
 			}
 			failed := 0
 			sound := doctor.Examine(cmd.Context(), doctor.Options{
-				Config: settings, Faults: faults, From: from, Write: write,
+				Config: settings, Faults: faults, From: from, Write: write, Webhooks: webhooks || url != "", URL: url,
 				Report: func(f doctor.Finding) {
 					if f.Level == doctor.Fail {
 						failed++
@@ -61,6 +63,8 @@ func doctorCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&envFile, "env-file", ".env", "file with settings; the environment wins over it")
 	f.BoolVar(&write, "write", false, "store one byte with every provider, fetch it and delete it")
+	f.BoolVar(&webhooks, "webhooks", false, "have every provider tell the API what happens to its files")
+	f.StringVar(&url, "url", "", "where the providers reach the API, if not at PUBLIC_URL; implies --webhooks")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object for each finding")
 	return c
 }

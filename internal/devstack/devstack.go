@@ -20,6 +20,7 @@ import (
 
 	"slipway/internal/admin"
 	"slipway/internal/config"
+	"slipway/internal/doctor"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/pgembed"
 	"slipway/internal/process/api"
@@ -185,6 +186,9 @@ func Run(ctx context.Context, o Options) (err error) {
 			return nil
 		case <-apiReady:
 		}
+		if simulated {
+			subscribe(ctx, cfg, stack.URL, o.Log)
+		}
 		if withAPI {
 			said = append(said, "jobs        http://localhost:"+strconv.Itoa(o.Admin)+admin.Jobs, "", "Slipway is ready at "+stack.URL, "  curl -X POST "+stack.URL+"/upload -F \"file=@film.mp4\" -F \"fileName=film.mp4\"")
 		}
@@ -207,3 +211,10 @@ func listen(flag string, port int) (net.Listener, error) {
 }
 
 func portOf(ln net.Listener) int { return ln.Addr().(*net.TCPAddr).Port }
+
+// subscribe has the simulators tell the API what happens to its files, as slipway doctor --webhooks does.
+func subscribe(ctx context.Context, c *config.Config, url string, log *slog.Logger) {
+	doctor.Subscribe(ctx, c, url, func(f doctor.Finding) {
+		log.Debug("webhooks", "part", f.Part, "level", f.Level, "finding", f.Text)
+	})
+}

@@ -14,12 +14,13 @@ import (
 
 // Accounts that the simulators know. They are secrets of nothing.
 const (
-	simPublicKey = "slipwaysimulatedkey"
-	simSecretKey = "slipway-simulated-secret"
-	simCloudName = "slipway-sim"
-	simAPIKey    = "123456789012345"
-	simAPISecret = "slipway-simulated-api-secret"
-	simCDNSecret = "736c69707761792d73696d756c61746564" // hex, as Uploadcare's are
+	simPublicKey  = "slipwaysimulatedkey"
+	simSecretKey  = "slipway-simulated-secret"
+	simCloudName  = "slipway-sim"
+	simAPIKey     = "123456789012345"
+	simAPISecret  = "slipway-simulated-api-secret"
+	simHookSecret = "slipway-simulated-hook-secret"
+	simCDNSecret  = "736c69707761792d73696d756c61746564" // hex, as Uploadcare's are
 )
 
 // Simulators are both providers on one listener.

@@ -34,8 +34,10 @@ type Options struct {
 	Faults config.Faults // what Load has found wrong with Config
 	From   string        // where the settings were read, for the report
 
-	Write  bool          // send a byte to every provider, read it back and delete it
-	Report func(Finding) // is told each finding at once
+	Write    bool          // send a byte to every provider, read it back and delete it
+	Webhooks bool          // have every provider tell the API what happens to its assets
+	URL      string        // where the providers reach the API; "": Config's PUBLIC_URL
+	Report   func(Finding) // is told each finding at once
 }
 
 // What a check may take. All of them together end in some minutes at the worst.
@@ -58,6 +60,9 @@ func Examine(ctx context.Context, o Options) (sound bool) {
 	e.access()
 	e.origins()
 	e.address(ctx)
+	if e.Webhooks {
+		e.webhooks(ctx)
+	}
 	return e.faults == 0
 }
 

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -58,44 +57,21 @@ type cloudinaryAsset struct {
 	Version  int64  `json:"version"`
 }
 
-// cloudinaryAssets are a list, or an object with a member for each.
-type cloudinaryAssets []cloudinaryAsset
-
-func (l *cloudinaryAssets) UnmarshalJSON(text []byte) error {
-	var list []cloudinaryAsset
-	if json.Unmarshal(text, &list) != nil {
-		var byName map[string]cloudinaryAsset
-		if json.Unmarshal(text, &byName) != nil {
-			return nil
-		}
-		for _, a := range byName {
-			list = append(list, a)
-		}
-	}
-	*l = list
-	return nil
-}
-
 // cloudinaryHints is what a notification of Cloudinary's says (guide "Webhook notifications"). Of a type that
 // says nothing of what is recorded here, such as "eager", it is nothing.
 func cloudinaryHints(body []byte) ([]upload.HintArgs, error) {
 	var n struct {
 		Type string `json:"notification_type"`
 		cloudinaryAsset
-		Resources cloudinaryAssets `json:"resources"`
+		Resources []cloudinaryAsset `json:"resources"`
 	}
 	if err := readNotice(body, &n); err != nil {
 		return nil, err
 	}
-	var news upload.News
-	switch {
-	case n.Type == "upload":
-		news = upload.Arrived
-	case n.Type == "delete":
-		news = upload.Removed
-	case n.Type == "explicit", strings.HasPrefix(n.Type, "resource_"):
-		news = upload.Altered
-	default:
+	news, ok := map[string]upload.News{
+		"upload": upload.Arrived, "resource_tags_changed": upload.Altered, "delete": upload.Removed,
+	}[n.Type]
+	if !ok {
 		return nil, nil
 	}
 	var hints []upload.HintArgs
