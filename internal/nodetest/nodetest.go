@@ -30,19 +30,7 @@ const (
 // with the test's process, however that ends.
 func Run(t *testing.T, folder, script string, env ...string) string {
 	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%s is not installed: %s needs Node.js 20 or later with npm (https://nodejs.org)", program, script)
-		}
-	}
-	root, err := module()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(root, filepath.FromSlash(folder))
-	if err := install(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
+	dir := Install(t, folder)
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", filepath.Join(dir, script))
@@ -59,6 +47,25 @@ func Run(t *testing.T, folder, script string, env ...string) string {
 		t.Fatalf("node %s: %v\n%s", script, err, out)
 	}
 	return string(out)
+}
+
+// Install sees to it that the packages of a folder of this module are there, and returns where it is.
+func Install(t *testing.T, folder string) (dir string) {
+	t.Helper()
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%s is not installed: %s needs Node.js 20 or later with npm (https://nodejs.org)", program, folder)
+		}
+	}
+	root, err := module()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(root, filepath.FromSlash(folder))
+	if err := install(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // module is this module's folder, found from the folder of the test that runs.
