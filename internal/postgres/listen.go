@@ -36,7 +36,7 @@ func Listen(ctx context.Context, url string, n Names, ready func(), news func(pa
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	err = within(ctx, hearLimit, func(ctx context.Context) error { return proveHearing(ctx, conn, n) })
+	err = within(ctx, hearLimit, func(ctx context.Context) error { return proveHearing(ctx, conn, cfg, n) })
 	if err == nil {
 		err = within(ctx, askLimit, func(ctx context.Context) error {
 			_, err := conn.Exec(ctx, "LISTEN "+n.channel())
@@ -67,12 +67,12 @@ func Listen(ctx context.Context, url string, n Names, ready func(), news func(pa
 }
 
 // proveHearing announces a word of its own on a channel of its own, and waits for it.
-func proveHearing(ctx context.Context, conn *pgx.Conn, n Names) error {
+func proveHearing(ctx context.Context, conn *pgx.Conn, cfg *pgx.ConnConfig, n Names) error {
 	channel := n.Schema + "_heard"
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
 	}
-	other, err := pgx.ConnectConfig(ctx, conn.Config())
+	other, err := pgx.ConnectConfig(ctx, cfg) // conn.Config() would give its notifications to conn
 	if err != nil {
 		return err
 	}

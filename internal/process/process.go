@@ -104,7 +104,7 @@ func OpenDirect(ctx context.Context, c *config.Config, name string, log *slog.Lo
 }
 
 // directTolerance is how long the direct connection string may be silent while the other answers.
-const directTolerance = 10 * time.Second
+const directTolerance = 5 * time.Second
 
 // answers tells whether the direct connection string is to be used: it leads to the database, or what is
 // wrong with it is no weather, or the other does not answer either.

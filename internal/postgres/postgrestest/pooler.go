@@ -37,7 +37,7 @@ const poolerConfig = `
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %[3]d
-unix_socket_dir =
+unix_socket_dir = %[6]s
 auth_type = scram-sha-256
 auth_file = %[4]s
 auth_user = %[2]s
@@ -80,8 +80,11 @@ func NewPooler(t testing.TB, connections int) *Pooler {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(p.path(socketName), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	p.write(t, "userlist.txt", fmt.Sprintf("%q %q\n", at.User, at.Password))
-	p.write(t, "pgbouncer.ini", fmt.Sprintf(poolerConfig, at.Port, at.User, p.port, p.path("userlist.txt"), connections))
+	p.write(t, "pgbouncer.ini", fmt.Sprintf(poolerConfig, at.Port, at.User, p.port, p.path("userlist.txt"), connections, p.path(socketName)))
 	p.Start(t)
 	t.Cleanup(func() { p.Stop(t) })
 	return p
@@ -97,7 +100,7 @@ func (p *Pooler) write(t testing.TB, name, text string) {
 	if p.as == nil {
 		return
 	}
-	for _, path := range []string{p.dir, p.path(name)} {
+	for _, path := range []string{p.dir, p.path(socketName), p.path(name)} {
 		if err := os.Chown(path, int(p.as.Uid), int(p.as.Gid)); err != nil {
 			t.Fatal(err)
 		}
@@ -124,6 +127,19 @@ func (p *Pooler) URL(t testing.TB, direct string) string {
 	}
 	through.Host = p.Address()
 	return through.String()
+}
+
+// socketName is a host's as Neon names its poolers. There is none beside it without -pooler.
+const socketName = "ep-test-pooler.neon"
+
+// Named is the way of a direct URL through the pooler under a name that tells what it is, as key=value pairs.
+func (p *Pooler) Named(t testing.TB, direct string) string {
+	t.Helper()
+	at, err := pgx.ParseConfig(p.URL(t, direct))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("host=%s port=%d dbname=%s user=%s password=%s", p.path(socketName), at.Port, at.Database, at.User, at.Password)
 }
 
 // Start returns when the pooler answers.
