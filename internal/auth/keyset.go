@@ -78,6 +78,16 @@ func NewKeySet(url string, log *slog.Logger) (*KeySet, error) {
 	return s, err
 }
 
+// CountKeys fetches the keys at a URL once, and tells how many of them tokens may be signed with.
+func CountKeys(ctx context.Context, url string) (int, error) {
+	s, err := NewKeySet(url, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return 0, err
+	}
+	keys, err := s.fetch(ctx)
+	return len(keys), err
+}
+
 // staySecure follows a few redirects, and none that leaves TLS.
 func staySecure(to *http.Request, from []*http.Request) error {
 	if len(from) > 3 || from[0].URL.Scheme == "https" && to.URL.Scheme != "https" {

@@ -4,17 +4,35 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"slipway/internal/auth"
+	"slipway/internal/config"
 )
 
 // access says who may ask.
-func (e *exam) access() {
+func (e *exam) access(ctx context.Context) {
 	const part = "access"
 	a, h := e.Config.Auth, e.Config.HTTP
-	if e.faulty("AUTH_JWT_SECRET", "DEV_USER") {
+	if e.faulty("AUTH_JWT_SECRET", "AUTH_JWKS_URL", "AUTH_API_KEYS", "DEV_USER") {
 		return
 	}
 	if a.JWTSecret != "" {
 		e.ok(part, "tokens signed with AUTH_JWT_SECRET are taken (HS256)")
+	}
+	if a.JWKSURL != "" {
+		e.publishedKeys(ctx, part)
+	}
+	if a.Cookie != "" {
+		e.ok(part, "those tokens may stand in the cookie %s (AUTH_COOKIE)", a.Cookie)
+	}
+	if a.UserHeader != "" {
+		e.ok(part, "%s says in the header %s who is asking", strings.Join(h.TrustedProxies, ", "), a.UserHeader)
+	}
+	switch a.APIKeys {
+	case config.APIKeysOff:
+		e.ok(part, "API keys and upload tokens are not taken (AUTH_API_KEYS)")
+	default:
+		e.ok(part, "API keys of servers are taken, and upload tokens; `slipway key list` shows them")
 	}
 	switch {
 	case a.DevUser == "":
@@ -23,6 +41,20 @@ func (e *exam) access() {
 		e.ok(part, "whoever on this machine brings no token is %q (DEV_USER)", a.DevUser)
 	default:
 		e.warn(part, "unset DEV_USER and INSECURE_DEV wherever others can reach this server", "whoever brings no token is %q, and not only from this machine (DEV_USER)", a.DevUser)
+	}
+}
+
+// publishedKeys fetches the keys of the sign-in service, as the API would.
+func (e *exam) publishedKeys(ctx context.Context, part string) {
+	a := e.Config.Auth
+	n, err := auth.CountKeys(ctx, a.JWKSURL)
+	if err != nil {
+		e.fail(part, "see to AUTH_JWKS_URL, or to the service", "tokens of the sign-in service cannot be checked: %v", err)
+		return
+	}
+	e.ok(part, "tokens signed with one of the %d keys at AUTH_JWKS_URL are taken", n)
+	if a.Issuer == "" && len(a.Audience) == 0 {
+		e.warn(part, "set AUTH_ISSUER and AUTH_AUDIENCE", "such a token is taken whomever it was made for")
 	}
 }
 

@@ -57,7 +57,7 @@ func Examine(ctx context.Context, o Options) (sound bool) {
 	e.database(ctx)
 	e.staging(ctx)
 	e.providers(ctx)
-	e.access()
+	e.access(ctx)
 	e.origins()
 	e.address(ctx)
 	if e.Webhooks {

@@ -356,16 +356,27 @@ func TestWhoMayAsk(t *testing.T) {
 	base := surroundings(t)
 	public := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(public.Close)
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},{"kty":"oct","k":"AAAA"}]}`)
+	}))
+	t.Cleanup(keys.Close)
 	tests := map[string]struct {
 		env  map[string]string
 		want []string
 	}{
 		"a user of this machine": {map[string]string{"AUTH_JWT_SECRET": "", "DEV_USER": "user_123"}, []string{`ok access: whoever on this machine brings no token is "user_123"`}},
 		"everybody":              {map[string]string{"DEV_USER": "user_123", "HOST": "0.0.0.0", "INSECURE_DEV": "1"}, []string{`warn access: whoever brings no token is "user_123", and not only`}},
-		"not everybody":          {map[string]string{"DEV_USER": "user_123", "HOST": ""}, []string{"fail settings: DEV_USER is set"}},
-		"pages by name":          {map[string]string{"ALLOWED_ORIGINS": "https://a.example,https://b.example"}, []string{"ok origins: pages of https://a.example, https://b.example may call"}},
-		"all pages":              {map[string]string{"ALLOWED_ORIGINS": "*"}, []string{"warn origins: pages from everywhere may call"}},
-		"an address":             {map[string]string{"PUBLIC_URL": public.URL}, []string{"ok address: links begin with " + public.URL + ", which answers"}},
+		"published keys": {map[string]string{"AUTH_JWKS_URL": keys.URL}, []string{
+			"ok access: tokens signed with one of the 1 keys at AUTH_JWKS_URL are taken", "warn access: such a token is taken whomever it was made for → set AUTH_ISSUER"}},
+		"keys that are away": {map[string]string{"AUTH_JWKS_URL": public.URL, "AUTH_ISSUER": "https://auth.test"}, []string{
+			"fail access: tokens of the sign-in service cannot be checked: ", "answered 404 Not Found → see to AUTH_JWKS_URL"}},
+		"a proxy and a cookie": {map[string]string{"AUTH_USER_HEADER": "X-User", "TRUSTED_PROXIES": "10.0.0.7", "AUTH_COOKIE": "session"}, []string{
+			"ok access: 10.0.0.7 says in the header X-User who is asking", "ok access: those tokens may stand in the cookie session"}},
+		"no servers":    {map[string]string{"AUTH_API_KEYS": "off"}, []string{"ok access: API keys and upload tokens are not taken"}},
+		"not everybody": {map[string]string{"DEV_USER": "user_123", "HOST": ""}, []string{"fail settings: DEV_USER is set"}},
+		"pages by name": {map[string]string{"ALLOWED_ORIGINS": "https://a.example,https://b.example"}, []string{"ok origins: pages of https://a.example, https://b.example may call"}},
+		"all pages":     {map[string]string{"ALLOWED_ORIGINS": "*"}, []string{"warn origins: pages from everywhere may call"}},
+		"an address":    {map[string]string{"PUBLIC_URL": public.URL}, []string{"ok address: links begin with " + public.URL + ", which answers"}},
 		"an address in the clear": {map[string]string{"PUBLIC_URL": public.URL, "HOST": "0.0.0.0"},
 			[]string{"warn address: links begin with " + public.URL + ", where tokens and files travel in the clear → put a proxy with TLS"}},
 		"an address of nobody": {map[string]string{"PUBLIC_URL": "http://" + closedPort(t)}, []string{"does not answer: connect: connection refused → start the API"}},
