@@ -56,6 +56,7 @@ func Run(ctx context.Context, o Options) error {
 		PartsInFlight: c.Delivery.PartsPerFile,
 		KeepFailed:    c.Staging.Retention,
 		VerifyWithin:  c.Delivery.Deadline,
+		PollOnly:      base.Polls != "",
 	}, log)
 	if err != nil {
 		return err
