@@ -73,7 +73,7 @@ func keyCreateCommand() *cobra.Command {
 		Short: "Make a key, and show it once",
 		Long: "Makes a key and prints it. It is shown this once; only its hash is kept.\n" +
 			"A key with the scope act may do for any user what they may, and make upload tokens (POST /v1/tokens). One with the scope\n" +
-			"admin may read what is anybody's, and change nothing.",
+			"admin may read what is anybody's, change nothing of it, and open the admin pages (ADMIN_PORT).",
 		Example: "  slipway key create backend\n  slipway key create support --scope admin --days 30",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ func run(m *testing.M) int {
 type process struct {
 	name string
 	cmd  *exec.Cmd
+	said *lines
 	done chan struct{}
 	err  error
 }
@@ -66,8 +68,8 @@ func start(t *testing.T, env map[string]string, name string, args ...string) *pr
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log := &lines{t: t, name: name}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.said = &lines{t: t, name: name}
+	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,13 +81,25 @@ func start(t *testing.T, env map[string]string, name string, args ...string) *pr
 	return p
 }
 
-// lines writes a program's output into the test's.
+// lines writes a program's output into the test's, and keeps it.
 type lines struct {
 	t    *testing.T
 	name string
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(b)
 	s := bufio.NewScanner(bytes.NewReader(b))
 	for s.Scan() {
 		fmt.Fprintf(l.t.Output(), "%s| %s\n", l.name, s.Text())
