@@ -55,6 +55,15 @@ func isOrigin(s string) bool {
 	return err == nil && u.Scheme != "" && u.Host != "" && s == u.Scheme+"://"+u.Host
 }
 
+func (c *Config) checkQuotas(faults *Faults) {
+	q := c.Quotas
+	between(faults, "QUOTA_STAGED_BYTES", q.StagedBytes, 0, 1<<49) // 15 digits, which is what a header's number has (RFC 9651 §3.3.1)
+	between(faults, "QUOTA_STORED_BYTES", q.StoredBytes, 0, 1<<49)
+	between(faults, "QUOTA_UPLOADS_PER_DAY", q.Uploads, 0, 1e9)
+	between(faults, "QUOTA_CONCURRENT_UPLOADS", q.Receiving, 0, 1e6)
+	between(faults, "QUOTA_REQUESTS_PER_MINUTE", q.Requests, 0, 1e6)
+}
+
 func (c *Config) checkStaging(faults *Faults) {
 	s := c.Staging
 	between(faults, "STAGING_RESERVE", s.Reserve, 0, 1<<50)

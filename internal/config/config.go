@@ -23,6 +23,7 @@ const (
 type Config struct {
 	HTTP       HTTP
 	Auth       Auth
+	Quotas     Quotas
 	Database   Database
 	Staging    Staging
 	Delivery   Delivery
@@ -96,6 +97,15 @@ const (
 	APIKeysOff  = "off"
 	APIKeysOnly = "only"
 )
+
+// Quotas are what each user may use; 0 is as much as they like.
+type Quotas struct {
+	StagedBytes int64 `env:"QUOTA_STAGED_BYTES"` // in staging at the same time
+	StoredBytes int64 `env:"QUOTA_STORED_BYTES"` // with the providers, and on the way there
+	Uploads     int   `env:"QUOTA_UPLOADS_PER_DAY"`
+	Receiving   int   `env:"QUOTA_CONCURRENT_UPLOADS"`
+	Requests    int   `env:"QUOTA_REQUESTS_PER_MINUTE"`
+}
 
 // Database is the way to Postgres.
 type Database struct {

@@ -34,6 +34,7 @@ func Load(o Options) (*Config, error) {
 	c.checkHTTP(faults)
 	c.checkAuth(o.Need, faults)
 	c.checkDatabase(o.Need, values["DATABASE_DIRECT_URL"], faults)
+	c.checkQuotas(faults)
 	c.checkStaging(faults)
 	c.checkDelivery(faults)
 	c.checkLinks(faults)

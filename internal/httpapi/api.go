@@ -17,6 +17,7 @@ import (
 	"slipway/internal/ingest"
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
+	"slipway/internal/quota"
 	"slipway/internal/upload"
 )
 
@@ -25,6 +26,7 @@ type API struct {
 	Auth    *auth.Authenticator
 	Cursors *Cursors
 	Ingest  *ingest.Ingest
+	Quotas  *quota.Quotas
 	Pool    *pgxpool.Pool
 	Hub     *events.Hub
 
@@ -71,6 +73,8 @@ func (s *Server) Mount(a *API) {
 
 	app.Post("/webhooks/uploadcare", a.uploadcareWebhook)
 	app.Post("/webhooks/cloudinary", a.cloudinaryWebhook)
+
+	app.Get("/v1/usage", a.reading, a.usage)
 
 	app.Get("/v1/files", a.reading, a.listFiles)
 	app.Get("/v1/files/:id", a.reading, a.getFile)

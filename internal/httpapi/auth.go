@@ -159,6 +159,9 @@ func (a *API) identify(c *fiber.Ctx, s auth.Shown, right auth.Right) error {
 			return err
 		}
 	}
+	if err := a.paced(ctx, c, who.User); err != nil {
+		return err
+	}
 	c.Locals(callerKey{}, who)
 	if who.By == auth.ByUploadToken && s.Token != "" {
 		c.Locals(pageTokenKey{}, s.Token)

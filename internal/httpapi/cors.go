@@ -26,7 +26,7 @@ var (
 	}
 
 	corsExposedHeaders = []string{
-		"Location", "ETag", "Link", "Retry-After", "Preference-Applied", "WWW-Authenticate", "X-Request-Id",
+		"Location", "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied", "WWW-Authenticate", "X-Request-Id",
 		"Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version",
 		"Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata", "Upload-Offset",
 	}

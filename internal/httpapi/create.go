@@ -126,7 +126,7 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 		if limit := a.limitOf(c); limit < most { // the form has said who sends it
 			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
 		}
-		s, err := a.Ingest.Receive(c.UserContext(), f)
+		s, err := a.Ingest.Receive(c.UserContext(), user(c), atLeast, f)
 		if err == nil {
 			file, staged = f, &s
 		}
@@ -183,7 +183,7 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	if r, err = a.admit(c, r); err != nil {
 		return upload.Upload{}, err
 	}
-	staged, err := a.Ingest.Receive(c.UserContext(), ingest.Declared(body, digest))
+	staged, err := a.Ingest.Receive(c.UserContext(), r.User, r.Length, ingest.Declared(body, digest))
 	if err != nil {
 		return upload.Upload{}, err
 	}

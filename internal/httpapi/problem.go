@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 
+	"slipway/internal/quota"
 	"slipway/internal/upload"
 )
 
@@ -57,6 +58,12 @@ var outcomes = map[upload.Code]outcome{
 	upload.BytesGone:           {status: 410, title: "Bytes are gone"},
 	upload.Gone:                {status: 410, title: "Deleted"},
 	upload.OtherInstallation:   {status: 409, title: "Another installation's"},
+
+	upload.StagedQuota:    {status: 429, title: "Quota of staged bytes exceeded"},
+	upload.StoredQuota:    {status: 429, title: "Quota of stored bytes exceeded"},
+	upload.DailyQuota:     {status: 429, title: "Quota of uploads a day exceeded"},
+	upload.ReceivingQuota: {status: 429, title: "Too many uploads at the same time"},
+	upload.RateLimited:    {status: 429, title: "Too many requests a minute"},
 
 	upload.DirectOff:        {status: 404, title: "Direct uploads are off"},
 	upload.ReservedOnly:     {status: 403, title: "Not reserved"},
@@ -109,6 +116,10 @@ type problem struct {
 
 // answerError is the router's error handler: the one place where an error becomes an answer.
 func (s *Server) answerError(c *fiber.Ctx, err error) error {
+	var exceeded *quota.Exceeded
+	if errors.As(err, &exceeded) {
+		tellExceeded(c, exceeded)
+	}
 	s.fail(c.Context(), coded(err))
 	return nil
 }

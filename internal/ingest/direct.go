@@ -15,14 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"slipway/internal/postgres"
+	"slipway/internal/quota"
 	"slipway/internal/upload"
 )
 
 // Direct is the way in for files whose bytes go from a browser straight to a provider: it reserves their
 // uploads, and takes the claims to what has arrived there. Its fields are set before its first use.
 type Direct struct {
-	Pool  *pgxpool.Pool
-	Queue *postgres.Queue
+	Pool   *pgxpool.Pool
+	Queue  *postgres.Queue
+	Quotas *quota.Quotas
 
 	Installation string // begins every name that is reserved at a provider
 	Strict       bool   // only what was reserved can be claimed
@@ -68,6 +70,9 @@ func (d *Direct) Reserve(ctx context.Context, r Reservation) (u upload.Upload, a
 	u.ExpiresAt = &until
 	err = d.once(ctx, u.UserID,
 		func(ctx context.Context, tx pgx.Tx) error {
+			if err := d.Quotas.Allow(ctx, tx, u.UserID, quota.ToSendDirectly()); err != nil {
+				return err
+			}
 			load, err := postgres.ReadDirectLoad(ctx, tx, u.UserID)
 			if err != nil {
 				return err
@@ -187,6 +192,9 @@ func (d *Direct) anew(ctx context.Context, tx pgx.Tx, c AssetClaim, prior upload
 	if next.Reservation != "" {
 		u.FileName = prior.FileName
 	} else if err := d.unreserved(ctx, tx, c); err != nil {
+		return u, err
+	}
+	if err := d.Quotas.Allow(ctx, tx, c.User, quota.ToSendDirectly()); err != nil {
 		return u, err
 	}
 	load, err := postgres.ReadDirectLoad(ctx, tx, c.User)

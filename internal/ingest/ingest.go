@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"slipway/internal/postgres"
+	"slipway/internal/quota"
 	"slipway/internal/staging"
 	"slipway/internal/upload"
 )
@@ -27,6 +28,7 @@ type Ingest struct {
 	Pool    *pgxpool.Pool
 	Queue   *postgres.Queue
 	Staging staging.Store
+	Quotas  *quota.Quotas
 	Log     *slog.Logger
 
 	Providers       []string // that may be asked for
@@ -56,6 +58,8 @@ type Staged struct {
 	Size   int64
 	CRC32C uint32
 	Type   string // by the content
+
+	hold *quota.Hold
 }
 
 // Admit refuses what can be refused before the bytes come. It leaves no trace.
@@ -83,37 +87,54 @@ var errNoRoom = &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: u
 // sniffed is how much of a file tells its type.
 const sniffed = 3072
 
-// Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own.
-// After an error nothing is left.
-func (in *Ingest) Receive(ctx context.Context, body io.Reader) (Staged, error) {
+// Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own, and
+// holds room for it within the user's quotas: for length bytes, -1 when nobody knows. After an error
+// nothing is left.
+func (in *Ingest) Receive(ctx context.Context, user string, length int64, body io.Reader) (Staged, error) {
 	s := Staged{ID: upload.NewID()}
-	var head bytes.Buffer
-	head.Grow(sniffed + bytes.MinRead)
-	if _, err := head.ReadFrom(io.LimitReader(body, sniffed)); err != nil {
-		return s, err
-	}
-	if head.Len() == 0 {
-		return s, &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
-	}
-	s.Type = mimetype.Detect(head.Bytes()).String()
 	var err error
-	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, io.MultiReader(&head, body))
-	if err != nil {
-		in.Discard(s)
-		if errors.Is(err, staging.ErrNoRoom) {
-			return s, errNoRoom
-		}
+	if s.hold, err = in.Quotas.Hold(ctx, user, s.ID, length); err != nil {
+		return s, unavailable(err)
+	}
+	if err := in.stage(ctx, &s, s.hold.Within(body)); err != nil {
+		s.hold.Release()
 		return s, err
 	}
 	return s, nil
 }
 
+func (in *Ingest) stage(ctx context.Context, s *Staged, body io.Reader) error {
+	var head bytes.Buffer
+	head.Grow(sniffed + bytes.MinRead)
+	if _, err := head.ReadFrom(io.LimitReader(body, sniffed)); err != nil {
+		return err
+	}
+	if head.Len() == 0 {
+		return &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+	}
+	s.Type = mimetype.Detect(head.Bytes()).String()
+	var err error
+	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, io.MultiReader(&head, body))
+	if err != nil {
+		in.remove(s.ID)
+	}
+	if errors.Is(err, staging.ErrNoRoom) {
+		return errNoRoom
+	}
+	return err
+}
+
 // Discard lets the bytes of a file go that was staged and not accepted.
 func (in *Ingest) Discard(s Staged) {
+	s.hold.Release()
+	in.remove(s.ID)
+}
+
+func (in *Ingest) remove(id upload.ID) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := in.Staging.Remove(ctx, s.ID); err != nil {
-		in.Log.Error("remove a file that was not accepted", "upload_id", s.ID, "error", err)
+	if err := in.Staging.Remove(ctx, id); err != nil {
+		in.Log.Error("remove a file that was not accepted", "upload_id", id, "error", err)
 	}
 }
 
@@ -136,7 +157,7 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 				if u.JobID, err = postgres.InsertPush(ctx, tx, in.Queue, u); err != nil {
 					return err
 				}
-				return postgres.InsertStaged(ctx, tx, u, in.DeliverWithin)
+				return in.Quotas.Insert(ctx, tx, u, in.DeliverWithin)
 			})
 		},
 		func(ctx context.Context) (bool, error) { return postgres.UploadExists(ctx, in.Pool, u.ID) },
@@ -169,6 +190,9 @@ func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID) (upload.
 				Message: fmt.Sprintf("Only a failed upload can be retried; this one is %s.", u.Status)}
 		case u.Unstaged != nil:
 			return errBytesGone(id)
+		}
+		if err := in.Quotas.Allow(ctx, tx, user, quota.ToRetry(u.Size)); err != nil {
+			return err
 		}
 		job, err := postgres.InsertPush(ctx, tx, in.Queue, u)
 		if err != nil {

@@ -25,7 +25,7 @@ var rights = map[string]string{
 	"slipway.direct_handouts":      "SELECT, INSERT",
 	"slipway.direct_uploads":       "SELECT, INSERT (asset_id, provider, reservation, upload_id, user_id, version), UPDATE (asset_id, version)",
 	"slipway.file_deletions":       "SELECT, INSERT",
-	"slipway.staging_reservations": "SELECT",
+	"slipway.staging_reservations": "SELECT, DELETE, INSERT (bytes, expires_at, upload_id, user_id), UPDATE (expires_at)",
 	"slipway.idempotency_keys":     "SELECT",
 	"slipway.user_usage":           "SELECT",
 	"slipway.user_limits":          "SELECT",

@@ -73,7 +73,11 @@ func oneUpload(rows pgx.Rows, err error) (upload.Upload, error) {
 // InsertStaged inserts an upload whose bytes are durable, with the job that will push it, and its
 // first event. It is the last step of the transaction that accepts an upload.
 func InsertStaged(ctx context.Context, tx DB, u upload.Upload, deliverWithin time.Duration) error {
-	b := &pgx.Batch{}
+	return insertStaged(ctx, tx, &pgx.Batch{}, u, deliverWithin)
+}
+
+// insertStaged does it after what b does.
+func insertStaged(ctx context.Context, tx DB, b *pgx.Batch, u upload.Upload, deliverWithin time.Duration) error {
 	b.Queue(`
 		INSERT INTO slipway.uploads (
 			id, user_id, status, provider, resource_type, file_name, content_type, size, received_bytes, crc32c,

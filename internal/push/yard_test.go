@@ -141,7 +141,7 @@ func (y *yard) worker(t *testing.T) (stop func()) {
 // accept takes a file in.
 func (y *yard) accept(t *testing.T, providerName string, content []byte) upload.Upload {
 	t.Helper()
-	s, err := y.ingest.Receive(t.Context(), bytes.NewReader(content))
+	s, err := y.ingest.Receive(t.Context(), "alice", -1, bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}

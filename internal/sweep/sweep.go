@@ -87,6 +87,9 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	if err := postgres.PruneWebhooks(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old notifications", "error", err)
 	}
+	if err := postgres.ForgetUsage(ctx, s.Pool); err != nil {
+		s.Log.Warn("forget what users used", "error", err)
+	}
 	for {
 		ids, err := postgres.ToUnstage(ctx, s.Pool, unstageBatch)
 		if err != nil {

@@ -67,7 +67,7 @@ func newPlace(t *testing.T, ttl time.Duration) *place {
 
 func (p *place) accept(t *testing.T) upload.Upload {
 	t.Helper()
-	s, err := p.ingest.Receive(t.Context(), bytes.NewReader([]byte("bytes")))
+	s, err := p.ingest.Receive(t.Context(), "alice", -1, bytes.NewReader([]byte("bytes")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,13 @@ const (
 	Gone                Code = "gone"
 	OtherInstallation   Code = "other_installation"
 
+	// What is more than the caller may use.
+	StagedQuota    Code = "staged_quota_exceeded"
+	StoredQuota    Code = "stored_quota_exceeded"
+	DailyQuota     Code = "daily_quota_exceeded"
+	ReceivingQuota Code = "concurrent_uploads_exceeded"
+	RateLimited    Code = "rate_limited"
+
 	// What is wrong with a direct upload, or with the claim to one.
 	DirectOff        Code = "direct_uploads_off"
 	ReservedOnly     Code = "reserved_only"

@@ -17,7 +17,9 @@ import (
 	"slipway/internal/events"
 	"slipway/internal/httpapi"
 	"slipway/internal/ingest"
+	"slipway/internal/postgres"
 	"slipway/internal/process"
+	"slipway/internal/quota"
 )
 
 // Options say how the API runs.
@@ -80,14 +82,16 @@ func Run(ctx context.Context, o Options) error {
 		TrustedProxies: c.HTTP.TrustedProxies,
 		DrainTimeout:   c.DrainTimeout,
 	})
+	quotas := quota.New(base.Pool, limits(c.Quotas), log)
 	server.Mount(&httpapi.API{
 		Auth: who, Cursors: cursors,
 		Ingest: &ingest.Ingest{
-			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Log: log,
+			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Quotas: quotas, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 		},
-		Direct:      direct(c, base),
+		Quotas:      quotas,
+		Direct:      direct(c, base, quotas),
 		Webhooks:    webhooks(c),
 		Pool:        base.Pool,
 		Hub:         hub,
@@ -135,13 +139,13 @@ func adminPages(c *config.Config, base *process.Base, who *auth.Authenticator, l
 }
 
 // direct is what browsers may send straight to the providers, by the settings.
-func direct(c *config.Config, base *process.Base) httpapi.Direct {
+func direct(c *config.Config, base *process.Base, quotas *quota.Quotas) httpapi.Direct {
 	var d httpapi.Direct
 	if c.Delivery.DirectUploads == "off" {
 		return d
 	}
 	d.Claims = &ingest.Direct{
-		Pool: base.Pool, Queue: base.Queue, Installation: base.Installation.ID, Strict: c.Delivery.DirectUploads == "strict",
+		Pool: base.Pool, Queue: base.Queue, Quotas: quotas, Installation: base.Installation.ID, Strict: c.Delivery.DirectUploads == "strict",
 		MaxAttempts: c.Delivery.MaxAttempts, VerifyWithin: c.Delivery.Deadline,
 	}
 	if slices.Contains(c.Delivery.Providers, "cloudinary") {
@@ -172,4 +176,18 @@ func webhooks(c *config.Config) httpapi.Webhooks {
 		w.Cloudinary = cmp.Or(c.Cloudinary.WebhookSecret, c.Cloudinary.APISecret).Reveal()
 	}
 	return w
+}
+
+// limits are the quotas that are set.
+func limits(q config.Quotas) postgres.Limits {
+	set := func(n int64) *int64 {
+		if n == 0 {
+			return nil
+		}
+		return &n
+	}
+	return postgres.Limits{
+		StagedBytes: set(q.StagedBytes), StoredBytes: set(q.StoredBytes),
+		Uploads: set(int64(q.Uploads)), Receiving: set(int64(q.Receiving)), Requests: set(int64(q.Requests)),
+	}
 }

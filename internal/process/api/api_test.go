@@ -12,12 +12,12 @@ func TestBrowsersAreSentWhereTheyReachTheProviders(t *testing.T) {
 	var c config.Config
 	c.Delivery.Providers = []string{"uploadcare", "cloudinary"}
 	c.Uploadcare.UploadBase, c.Cloudinary.UploadPrefix = inside, inside
-	d := direct(&c, &process.Base{})
+	d := direct(&c, &process.Base{}, nil)
 	if d.Uploadcare.UploadBase != inside || d.Cloudinary.UploadPrefix != inside {
 		t.Errorf("without an address of their own they are sent to %s and %s, want %s", d.Uploadcare.UploadBase, d.Cloudinary.UploadPrefix, inside)
 	}
 	c.Uploadcare.PublicUploadBase, c.Cloudinary.PublicUploadPrefix = outside, outside
-	d = direct(&c, &process.Base{})
+	d = direct(&c, &process.Base{}, nil)
 	if d.Uploadcare.UploadBase != outside || d.Cloudinary.UploadPrefix != outside {
 		t.Errorf("they are sent to %s and %s, want %s", d.Uploadcare.UploadBase, d.Cloudinary.UploadPrefix, outside)
 	}
