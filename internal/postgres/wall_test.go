@@ -428,3 +428,68 @@ func TestTheLoginServesOrIsToldHow(t *testing.T) {
 		}
 	})
 }
+
+// A user's own role, such as a dashboard's or a notebook's, runs what the guides show.
+func TestTheGuidesQueriesShowOnesOwn(t *testing.T) {
+	for way, begin := range ways {
+		t.Run(way, func(t *testing.T) {
+			through := begin(t, 2)
+			direct, err := url.Parse(ownedBy(t, "CREATEROLE"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			owner := postgres.Options{URL: direct.String()}
+			if err := postgres.Migrate(t.Context(), owner, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			b := benchAt(t, owner)
+			for _, user := range []string{"user_123", "bob"} {
+				b.populate(t, user)
+			}
+			role := "reads_" + strings.TrimPrefix(direct.Path, "/")
+			super := benchAt(t, postgres.Options{URL: postgrestest.Server(t).URL("postgres")})
+			super.exec(t, `CREATE ROLE `+role+` LOGIN IN ROLE slipway_api PASSWORD '`+password+`'`)
+			direct.User = url.UserPassword(role, password)
+			own := benchAt(t, postgres.Options{URL: through(direct.String()), Pooled: true})
+			if free := one[bool](t, own.Pool, `SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user`); free {
+				t.Fatalf("%s is not bound by policies", role)
+			}
+
+			tests := map[string]struct {
+				claims  string
+				guides  int // rows that the guides' query for user_123 finds
+				without int // and without its WHERE
+			}{
+				"user_123":           {`{"sub":"user_123"}`, 1, 1},
+				"somebody else":      {`{"sub":"bob"}`, 0, 1},
+				"one without files":  {`{"sub":"carol"}`, 0, 0},
+				"one without an id":  {`{}`, 0, 0},
+				"one without claims": {``, 0, 0},
+			}
+			for name, tt := range tests {
+				for _, query := range []string{guides.UploadcareSelect, guides.CloudinarySelect} {
+					all, _, _ := strings.Cut(query, "WHERE")
+					for query, want := range map[string]int{query: tt.guides, all: tt.without} {
+						err := pgx.BeginFunc(t.Context(), own.Pool, func(tx pgx.Tx) error {
+							if _, err := tx.Exec(t.Context(), `SELECT set_config('request.jwt.claims', $1, true)`, tt.claims); err != nil {
+								return err
+							}
+							rows, err := tx.Query(t.Context(), query)
+							if err != nil {
+								return err
+							}
+							found, err := pgx.CollectRows(rows, pgx.RowToMap)
+							if len(found) != want {
+								t.Errorf("%s finds %v by %s", name, found, query)
+							}
+							return err
+						})
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}
+		})
+	}
+}
