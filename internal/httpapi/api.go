@@ -65,6 +65,8 @@ func (s *Server) Mount(a *API) {
 	app.Get("/v1/uploads", a.reading, a.listUploads)
 	app.Get("/v1/uploads/:id", a.reading, a.getUpload)
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
+	app.Post("/v1/uploads/:id/cancel", a.forPeople, a.authenticated, a.cancelUpload)
+	app.Delete("/v1/uploads/:id", a.authenticated, a.deleteUpload)
 
 	app.Get("/generate-signature", a.authenticated, a.generateSignature)
 	app.Post("/generate-signature", a.authenticated, a.signForWidget)

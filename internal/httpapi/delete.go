@@ -35,7 +35,7 @@ func (a *API) deleteFile(c *fiber.Ctx) error {
 		if id.upload == "" {
 			return postgres.DeleteFileRow(ctx, tx, a.Ingest.Queue, user(c), id.provider, id.row)
 		}
-		u, err := postgres.DeleteUpload(ctx, tx, a.Ingest.Queue, user(c), id.upload)
+		u, err := postgres.DeleteFile(ctx, tx, a.Ingest.Queue, user(c), id.upload)
 		v.Status = u.Status
 		return err
 	})
@@ -49,3 +49,7 @@ func (a *API) deleteFile(c *fiber.Ctx) error {
 	}
 	return answer(c, http.StatusAccepted, v)
 }
+
+// deleteUpload ends an upload for good, wherever it is: what there is of it here and at its provider goes, and
+// only its history stays. Twice is harmless.
+func (a *API) deleteUpload(c *fiber.Ctx) error { return a.endUpload(c, postgres.DeleteUpload) }

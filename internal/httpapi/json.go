@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,19 @@ func (a *API) readJSON(c *fiber.Ctx, v any) error {
 	if err != nil {
 		return err
 	}
+	return parseJSON(text, v)
+}
+
+// readOptionalJSON is readJSON where there may be no body, and then v stays as it is.
+func (a *API) readOptionalJSON(c *fiber.Ctx, v any) error {
+	text, err := a.server.readWhole(c, maxJSON)
+	if err != nil || len(bytes.TrimSpace(text)) == 0 {
+		return err
+	}
+	return parseJSON(text, v)
+}
+
+func parseJSON(text []byte, v any) error {
 	if err := shallow(text); err != nil {
 		return err
 	}

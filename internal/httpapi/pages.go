@@ -30,6 +30,7 @@ func page(name string) *template.Template {
 		"pagePath":   pagePath,
 		"uploadPath": uploadPath,
 		"retryPath":  retryPath,
+		"cancelPath": cancelPath,
 	}
 	return template.Must(template.New(name).Funcs(funcs).ParseFS(web.Pages, "page.html", name+".html"))
 }
@@ -133,6 +134,8 @@ type statusPage struct {
 	FileURL  string
 	URL      string
 	CanRetry bool
+
+	CanCancel bool
 }
 
 func (a *API) uploadPage(c *fiber.Ctx) error {
@@ -144,7 +147,7 @@ func (a *API) uploadPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	p := statusPage{Upload: u, Says: says(u), Advice: advice(u), URL: a.base(c) + contentPath(u.ID), CanRetry: retryable(u)}
+	p := statusPage{Upload: u, Says: says(u), Advice: advice(u), URL: a.base(c) + contentPath(u.ID), CanRetry: retryable(u), CanCancel: u.Status.CanBecome(upload.Canceled)}
 	if u.Status == upload.Completed && u.Asset != nil {
 		to, err := a.link(u.Provider, *u.Asset, provider.Transform{})
 		if err != nil {
@@ -181,6 +184,12 @@ func says(u upload.Upload) string {
 		return title(u.Provider) + " has it."
 	case upload.Failed:
 		return "It did not reach " + title(u.Provider) + "."
+	case upload.Canceled:
+		return "It was canceled; nothing of it is kept."
+	case upload.Deleting:
+		return "It is being deleted, here and at " + title(u.Provider) + "."
+	case upload.Deleted:
+		return "It was deleted."
 	}
 	return ""
 }

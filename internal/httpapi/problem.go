@@ -54,6 +54,8 @@ var outcomes = map[upload.Code]outcome{
 	upload.InvalidCursor:       {status: 400, title: "Invalid cursor"},
 	upload.MethodNotAllowed:    {status: 405, title: "Method not allowed"},
 	upload.NotFailed:           {status: 409, title: "Upload has not failed"},
+	upload.NotCancelable:       {status: 409, title: "Upload cannot be canceled"},
+	upload.MayBeStored:         {status: 409, title: "May be stored already"},
 	upload.NotReady:            {status: 404, title: "Not ready", retryAfter: 1},
 	upload.BytesGone:           {status: 410, title: "Bytes are gone"},
 	upload.Gone:                {status: 410, title: "Deleted"},

@@ -114,25 +114,25 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 	return answer(c, http.StatusOK, list)
 }
 
-// retryUpload sends a failed upload on its way again.
+// retryUpload sends a failed upload on its way again, to another provider if one is named.
 func (a *API) retryUpload(c *fiber.Ctx) error {
 	id, err := uploadID(c)
 	if err != nil {
 		return err
 	}
+	var to struct {
+		Provider string `json:"provider"`
+	}
+	if err := a.readOptionalJSON(c, &to); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
 	defer cancel()
-	u, err := a.Ingest.Retry(ctx, user(c), id)
+	u, err := a.Ingest.Retry(ctx, user(c), id, to.Provider)
 	if err != nil {
 		return databaseError(err, noUpload)
 	}
-	if prefersPage(c) {
-		return c.Redirect(pagePath(id), http.StatusSeeOther)
-	}
-	base := a.base(c)
-	c.Location(base + uploadPath(id))
-	setRetryAfter(c, u)
-	return answer(c, http.StatusAccepted, a.viewUpload(u, base))
+	return a.answerChanged(c, u)
 }
 
 // queryOf returns the query's parameters.

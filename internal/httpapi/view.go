@@ -78,11 +78,16 @@ func (a *API) viewUpload(u upload.Upload, base string) uploadView {
 		path := retryPath(u.ID)
 		v.Links.Retry = &path
 	}
+	if u.Status.CanBecome(upload.Canceled) {
+		path := cancelPath(u.ID)
+		v.Links.Cancel = &path
+	}
 	return v
 }
 
 func uploadPath(id upload.ID) string  { return "/v1/uploads/" + string(id) }
 func retryPath(id upload.ID) string   { return uploadPath(id) + "/retry" }
+func cancelPath(id upload.ID) string  { return uploadPath(id) + "/cancel" }
 func pagePath(id upload.ID) string    { return "/uploads/" + string(id) }
 func filePath(id string) string       { return "/v1/files/" + id }
 func contentPath(id upload.ID) string { return filePath(string(id)) + "/content" }

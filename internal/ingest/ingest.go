@@ -176,8 +176,10 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 	return u, nil
 }
 
-// Retry sends a failed upload on its way again.
-func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID) (upload.Upload, error) {
+// Retry sends a failed upload on its way again: to the provider that is named, or on to its own, from where
+// its last session has come to. Errors: NotFound, NotFailed, BytesGone, UnknownProvider, TooLargeForProvider;
+// MayBeStored where another provider is named than the one that may have the file.
+func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID, to string) (upload.Upload, error) {
 	var u upload.Upload
 	err := postgres.AsUser(ctx, in.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
 		var err error
@@ -194,6 +196,9 @@ func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID) (upload.
 		if err := in.Quotas.Allow(ctx, tx, user, quota.ToRetry(u.Size)); err != nil {
 			return err
 		}
+		if err := in.redirect(ctx, tx, &u, to); err != nil {
+			return err
+		}
 		job, err := postgres.InsertPush(ctx, tx, in.Queue, u)
 		if err != nil {
 			return err
@@ -208,6 +213,24 @@ func (in *Ingest) Retry(ctx context.Context, user string, id upload.ID) (upload.
 		return u, &upload.Error{Code: upload.NotFound, Message: "There is no upload with this id."}
 	}
 	return u, unavailable(err)
+}
+
+// redirect sends a failed upload to another provider, if that is named.
+func (in *Ingest) redirect(ctx context.Context, tx pgx.Tx, u *upload.Upload, to string) error {
+	if to == "" || to == u.Provider {
+		return nil
+	}
+	from := u.Provider
+	u.Provider = to
+	if err := in.takes(ctx, *u, true); err != nil {
+		return err
+	}
+	changed, err := postgres.ChangeProvider(ctx, tx, u.ID, to)
+	if err == nil && !changed {
+		err = &upload.Error{Code: upload.MayBeStored, UploadID: u.ID,
+			Message: fmt.Sprintf("%s may have stored the file already, so it is sent nowhere else. Retry it there, or delete the upload and send the file anew.", from)}
+	}
+	return err
 }
 
 func errBytesGone(id upload.ID) error {
@@ -233,9 +256,8 @@ func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload
 	if u.Provider == "" {
 		u.Provider = in.DefaultProvider
 	}
-	if !slices.Contains(in.Providers, u.Provider) {
-		return u, &upload.Error{Code: upload.UnknownProvider,
-			Message: fmt.Sprintf("Provider %q is not configured here; use %s.", u.Provider, strings.Join(in.Providers, " or "))}
+	if err := in.knows(u.Provider); err != nil {
+		return u, err
 	}
 	asked, err := upload.ParseResourceType(r.ResourceType)
 	if err != nil {
@@ -261,14 +283,29 @@ func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload
 		return u, &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou,
 			Message: fmt.Sprintf("The file is larger than %s, the most that is accepted.", size(in.MaxBytes))}
 	}
-	typeKnown := asked != "" || s.Type != ""
+	return u, in.takes(ctx, u, asked != "" || s.Type != "")
+}
+
+func (in *Ingest) knows(provider string) error {
+	if slices.Contains(in.Providers, provider) {
+		return nil
+	}
+	return &upload.Error{Code: upload.UnknownProvider,
+		Message: fmt.Sprintf("Provider %.40q is not configured here; use %s.", provider, strings.Join(in.Providers, " or "))}
+}
+
+// takes tells whether the upload's provider takes a file of its size.
+func (in *Ingest) takes(ctx context.Context, u upload.Upload, typeKnown bool) error {
+	if err := in.knows(u.Provider); err != nil {
+		return err
+	}
 	limit, err := in.limits.of(ctx, in.Pool, u.Provider, u.ResourceType, typeKnown)
 	if err != nil {
-		return u, unavailable(err)
+		return unavailable(err)
 	}
-	if limit > 0 && s.Size > limit {
-		return u, &upload.Error{Code: upload.TooLargeForProvider, FixableBy: upload.ByYou,
+	if limit > 0 && u.Size > limit {
+		return &upload.Error{Code: upload.TooLargeForProvider, FixableBy: upload.ByYou,
 			Message: fmt.Sprintf("The file is larger than %s, the most that the %s account takes in a file of this type.", size(limit), u.Provider)}
 	}
-	return u, nil
+	return nil
 }

@@ -15,17 +15,22 @@ import (
 	"slipway/internal/upload"
 )
 
-// Deletion is an asset that is to be removed from its provider.
+// Deletion is what is to be removed: the asset of a file, or whatever there is of an upload that was ended
+// before it was one.
 type Deletion struct {
 	ID       upload.ID
 	UserID   string
 	Provider string
-	Asset    upload.Asset
-	Upload   *upload.ID // nil for a file from before Slipway
-	Row      *int64     // of the guide's table; nil where the guide's own app has removed it
+	Asset    upload.Asset // without an ID where there is no file
+	Upload   *upload.ID   // nil for a file from before Slipway
+	Row      *int64       // of the guide's table; nil where the guide's own app has removed it
 	StoredAt *time.Time
 	JobID    int64
 	Attempt  int
+	Sent     bool          // until now somebody may have been sending what is to be removed
+	Quiet    time.Duration // since nobody has been; below 0 until then
+
+	Remains []Remains // what there may be where there is no file
 
 	// Spared says that the provider is to keep the asset: it has become another row's since, or the
 	// database has been copied since, and it is the original's.
@@ -34,37 +39,31 @@ type Deletion struct {
 	Unsure bool
 }
 
-// DeleteUpload begins to delete a user's completed upload: its row says so, and a job will remove the asset.
+// DeleteFile begins to delete a user's completed upload: its row says so, and a job will remove the asset.
 // An upload that is being deleted, or is deleted, is returned as it is. Errors: ErrNoUpload for what is not
 // the user's, and for an upload that has no file yet; OtherInstallation.
-func DeleteUpload(ctx context.Context, tx pgx.Tx, q *Queue, user string, id upload.ID) (upload.Upload, error) {
-	u, err := oneUpload(tx.Query(ctx, `
-		SELECT `+uploadColumns+`
-		FROM slipway.uploads u
-		WHERE u.id = @id AND u.user_id = @user AND (u.status IN ('deleting', 'deleted') OR u.status = 'completed' AND u.asset IS NOT NULL)
-		FOR UPDATE`, args{"id": id, "user": user}))
-	if err != nil || u.Status != upload.Completed {
-		return u, err
-	}
-	d := Deletion{ID: upload.NewID(), UserID: user, Provider: u.Provider, Asset: *u.Asset, Upload: &u.ID, StoredAt: u.CompletedAt}
-	f, err := GetFile(ctx, tx, user, id)
-	if err == nil {
-		d.Row = &f.Row
-	} else if !errors.Is(err, ErrNoUpload) {
-		return u, err
-	}
-	if err := insertDeletion(ctx, tx, q, d); err != nil {
-		return u, err
-	}
-	u, err = oneUpload(tx.Query(ctx, `
-		UPDATE slipway.uploads u
-		SET status = 'deleting', next_attempt_at = NULL, attempt = 0, version = version + 1
-		WHERE u.id = @id AND u.user_id = @user AND u.status = 'completed'
-		RETURNING `+uploadColumns, args{"id": id, "user": user}))
+func DeleteFile(ctx context.Context, tx pgx.Tx, q *Queue, user string, id upload.ID) (upload.Upload, error) {
+	u, err := lockUpload(ctx, tx, user, id)
 	if err != nil {
 		return u, err
 	}
-	return u, WriteEvents(ctx, tx, user, upload.Event{UploadID: id, Type: upload.StatusChanged, Status: upload.Deleting})
+	switch u.Status {
+	case upload.Completed, upload.Deleting, upload.Deleted:
+		return deleteUpload(ctx, tx, q, u)
+	}
+	return u, ErrNoUpload
+}
+
+// deleteFile writes down that the asset of a completed upload is to be removed.
+func deleteFile(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) error {
+	d := Deletion{ID: upload.NewID(), UserID: u.UserID, Provider: u.Provider, Asset: *u.Asset, Upload: &u.ID, StoredAt: u.CompletedAt}
+	f, err := GetFile(ctx, tx, u.UserID, u.ID)
+	if err == nil {
+		d.Row = &f.Row
+	} else if !errors.Is(err, ErrNoUpload) {
+		return err
+	}
+	return insertDeletion(ctx, tx, q, d)
 }
 
 // DeleteFileRow begins to delete a user's file from before Slipway, by its row in a guide table. One that is
@@ -86,7 +85,7 @@ func DeleteFileRow(ctx context.Context, tx pgx.Tx, q *Queue, user, provider stri
 		return err
 	}
 	if f.UploadID != nil {
-		if _, err := DeleteUpload(ctx, tx, q, user, *f.UploadID); !errors.Is(err, ErrNoUpload) {
+		if _, err := DeleteFile(ctx, tx, q, user, *f.UploadID); !errors.Is(err, ErrNoUpload) {
 			return err
 		}
 	}
@@ -112,15 +111,24 @@ func insertDeletion(ctx context.Context, tx pgx.Tx, q *Queue, d Deletion) error 
 		return &upload.Error{Code: upload.OtherInstallation, FixableBy: upload.ByOperator,
 			Message: "The file belongs to the installation that this one was copied from, and can be deleted only there."}
 	}
+	return writeDeletion(ctx, tx, q, d)
+}
+
+func writeDeletion(ctx context.Context, tx pgx.Tx, q *Queue, d Deletion) error {
 	job, err := insertDelete(ctx, tx, q, d)
 	if err != nil {
 		return err
 	}
+	var asset *upload.Asset
+	if d.Asset.ID != "" {
+		asset = &d.Asset
+	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO slipway.file_deletions (id, user_id, provider, asset, upload_id, guide_row, stored_at, job_id)
-		VALUES (@id, @user, @provider, @asset, @upload, @row, @stored_at, @job)
+		INSERT INTO slipway.file_deletions (id, user_id, provider, asset, upload_id, guide_row, stored_at, job_id, since)
+		VALUES (@id, @user, @provider, @asset, @upload, @row, @stored_at, @job, `+lastSent+`)
 		ON CONFLICT DO NOTHING`,
-		args{"id": d.ID, "user": d.UserID, "provider": d.Provider, "asset": d.Asset, "upload": d.Upload, "row": d.Row, "stored_at": d.StoredAt, "job": job})
+		args{"id": d.ID, "user": d.UserID, "provider": d.Provider, "asset": asset, "upload": d.Upload, "row": d.Row, "stored_at": d.StoredAt,
+			"job": job, "sent": d.Sent, "life": upload.ReservationLife})
 	if err != nil {
 		return fmt.Errorf("write down the deletion: %w", err)
 	}
@@ -141,10 +149,11 @@ func insertDelete(ctx context.Context, tx pgx.Tx, q *Queue, d Deletion) (int64, 
 	return res.Job.ID, nil
 }
 
-const deletionColumns = `d.id, d.user_id, d.provider, d.asset, d.upload_id, d.guide_row, d.stored_at, d.job_id, d.attempt`
+const deletionColumns = `
+	d.id, d.user_id, d.provider, coalesce(d.asset, '{}'), d.upload_id, d.guide_row, d.stored_at, d.job_id, d.attempt, now() - d.since`
 
 func scanDeletion(row pgx.CollectableRow) (d Deletion, err error) {
-	err = row.Scan(&d.ID, &d.UserID, &d.Provider, &d.Asset, &d.Upload, &d.Row, &d.StoredAt, &d.JobID, &d.Attempt)
+	err = row.Scan(&d.ID, &d.UserID, &d.Provider, &d.Asset, &d.Upload, &d.Row, &d.StoredAt, &d.JobID, &d.Attempt, &d.Quiet)
 	return d, err
 }
 
@@ -164,16 +173,32 @@ func ReadDeletion(ctx context.Context, db DB, id upload.ID, job int64) (Deletion
 	if err != nil {
 		return d, fmt.Errorf("read the deletion: %w", err)
 	}
+	if d.Asset.ID == "" {
+		d.Remains, err = remains(ctx, db, d)
+		return d, err
+	}
+	if d.Spared, err = spared(ctx, db, d); err != nil {
+		return d, err
+	}
+	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM slipway.direct_uploads WHERE upload_id = @upload AND details_due)`,
+		args{"upload": d.Upload}).Scan(&d.Unsure)
+	if err != nil {
+		return d, fmt.Errorf("look what is known of the asset: %w", err)
+	}
+	return d, nil
+}
+
+// spared tells whether the asset of d is to be kept.
+func spared(ctx context.Context, db DB, d Deletion) (spared bool, err error) {
 	err = db.QueryRow(ctx, `
 		SELECT slipway.is_originals(@provider, @asset_id, @stored_at) OR EXISTS (
 			SELECT FROM `+guideTableOf(d.Provider)+`
-			WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND NOT `+deletedRow+`),
-		       EXISTS (SELECT FROM slipway.direct_uploads WHERE upload_id = @upload AND details_due)`,
-		d.rowArgs(args{"provider": d.Provider, "stored_at": d.StoredAt})).Scan(&d.Spared, &d.Unsure)
+			WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND NOT `+deletedRow+`)`,
+		d.rowArgs(args{"provider": d.Provider, "stored_at": d.StoredAt})).Scan(&spared)
 	if err != nil {
-		return d, fmt.Errorf("look whose the asset is: %w", err)
+		return false, fmt.Errorf("look whose the asset is: %w", err)
 	}
-	return d, nil
+	return spared, nil
 }
 
 // deletedRow is the guide's row that goes with the asset: what the guide's own app has written in its place
@@ -185,8 +210,8 @@ func (d Deletion) rowArgs(a args) args {
 	return a
 }
 
-// FinishDeletion is the end of a file: the guide's row goes, and the upload is deleted. It returns
-// ErrNoUpload when the deletion is not d.JobID's to finish.
+// FinishDeletion is the end of a file: the guide's row goes, and the upload is deleted; one that was canceled
+// stays so. It returns ErrNoUpload when the deletion is not d.JobID's to finish.
 func FinishDeletion(ctx context.Context, tx DB, d Deletion) error {
 	tag, err := tx.Exec(ctx, `
 		DELETE FROM slipway.file_deletions
@@ -197,10 +222,12 @@ func FinishDeletion(ctx context.Context, tx DB, d Deletion) error {
 	if tag.RowsAffected() == 0 {
 		return ErrNoUpload
 	}
-	if _, err := tx.Exec(ctx, `
-		DELETE FROM `+guideTableOf(d.Provider)+`
-		WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND `+deletedRow, d.rowArgs(args{})); err != nil {
-		return fmt.Errorf("remove the guide's row: %w", err)
+	if d.Asset.ID != "" {
+		if _, err := tx.Exec(ctx, `
+			DELETE FROM `+guideTableOf(d.Provider)+`
+			WHERE `+guideKeyOf(d.Provider)+` = @asset_id AND `+deletedRow, d.rowArgs(args{})); err != nil {
+			return fmt.Errorf("remove the guide's row: %w", err)
+		}
 	}
 	if d.Upload == nil {
 		return nil
@@ -211,21 +238,27 @@ func FinishDeletion(ctx context.Context, tx DB, d Deletion) error {
 		WHERE upload_id = @id`, args{"id": *d.Upload}); err != nil {
 		return fmt.Errorf("write the claim: %w", err)
 	}
-	tag, err = tx.Exec(ctx, `
+	var ended upload.Status
+	err = tx.QueryRow(ctx, `
 		UPDATE slipway.uploads
-		SET status = 'deleted', asset = NULL, unstaged_at = coalesce(unstaged_at, now()), next_attempt_at = NULL,
-		    error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL, version = version + 1
-		WHERE id = @id AND status = 'deleting'`, args{"id": *d.Upload})
-	if err != nil {
+		SET status = CASE status WHEN 'deleting' THEN 'deleted' ELSE status END,
+		    asset = NULL, unstaged_at = coalesce(unstaged_at, now()), next_attempt_at = NULL,
+		    error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL,
+		    version = version + (status = 'deleting' OR error_code IS NOT NULL)::int
+		WHERE id = @id AND status IN ('deleting', 'canceled')
+		RETURNING status`, args{"id": *d.Upload}).Scan(&ended)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil // only the guide's row remembers it, or it was deleted before
+	case err != nil:
 		return fmt.Errorf("write the upload: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return nil // only the guide's row remembers it
+	case ended == upload.Canceled:
+		return nil
 	}
 	return WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: *d.Upload, Type: upload.StatusChanged, Status: upload.Deleted})
 }
 
-// DelayDeletion says why an asset is not removed yet, and when that is tried again. It returns ErrNoUpload
+// DelayDeletion says why something is not removed yet, and when that is tried again. It returns ErrNoUpload
 // when the deletion is not d.JobID's.
 func DelayDeletion(ctx context.Context, tx DB, d Deletion, e upload.Error, after time.Duration) error {
 	tag, err := tx.Exec(ctx, `
@@ -241,17 +274,19 @@ func DelayDeletion(ctx context.Context, tx DB, d Deletion, e upload.Error, after
 	if d.Upload == nil {
 		return nil
 	}
-	tag, err = tx.Exec(ctx, `
+	var status upload.Status
+	err = tx.QueryRow(ctx, `
 		UPDATE slipway.uploads
-		SET `+setError+`, attempt = attempt + 1, next_attempt_at = now() + @after, version = version + 1
-		WHERE id = @id AND status = 'deleting'`, errorArgs(e, args{"id": *d.Upload, "after": after}))
+		SET `+setError+`, attempt = attempt + (status = 'deleting')::int, next_attempt_at = now() + @after, version = version + 1
+		WHERE id = @id AND status IN ('deleting', 'canceled')
+		RETURNING status`, errorArgs(e, args{"id": *d.Upload, "after": after})).Scan(&status)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("write the upload: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return nil
-	}
-	return WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: *d.Upload, Type: upload.AttemptFailed, Status: upload.Deleting, Attempt: d.Attempt + 1,
+	return WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: *d.Upload, Type: upload.AttemptFailed, Status: status, Attempt: d.Attempt + 1,
 		Data: map[string]any{"code": e.Code, "message": e.Message}})
 }
 

@@ -17,7 +17,7 @@ import (
 func (b bench) deletes(t *testing.T, user string, id upload.ID) error {
 	t.Helper()
 	return postgres.AsUser(t.Context(), b.Pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
-		_, err := postgres.DeleteUpload(t.Context(), tx, b.queue, user, id)
+		_, err := postgres.DeleteFile(t.Context(), tx, b.queue, user, id)
 		return err
 	})
 }
@@ -78,7 +78,7 @@ func (b bench) before(t *testing.T, publicID, user string) (row int64) {
 	return one[int64](t, b.Pool, `SELECT id FROM public.cloudinary_files WHERE public_id = $1`, publicID)
 }
 
-func TestDeleteUpload(t *testing.T) {
+func TestDeleteFile(t *testing.T) {
 	for _, provider := range []string{"uploadcare", "cloudinary"} {
 		t.Run(provider, func(t *testing.T) {
 			b := newBench(t)

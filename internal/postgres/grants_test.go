@@ -19,7 +19,7 @@ var rights = map[string]string{
 	"slipway.uploads": "SELECT, INSERT (content_type, crc32c, created_at, deliver_by, expires_at, file_name, id, job_id, max_attempts, metadata, progress, " +
 		"provider, received_bytes, resource_type, size, staged_at, started_at, status, tags, unstaged_at, user_id), " +
 		"UPDATE (attempt, deliver_by, error_code, error_fixable_by, error_message, error_retryable, expires_at, job_id, lease_epoch, lease_owner, " +
-		"lease_until, next_attempt_at, pushed_high, resource_type, sessions_lost, staged_until, started_at, status, takeovers, version)",
+		"lease_until, next_attempt_at, pushed_high, receive_epoch, resource_type, sessions_lost, staged_until, started_at, status, takeovers, version)",
 	"slipway.upload_status":        "SELECT",
 	"slipway.upload_events":        "SELECT, INSERT",
 	"slipway.direct_handouts":      "SELECT, INSERT",
@@ -32,12 +32,13 @@ var rights = map[string]string{
 	"slipway.providers":            "SELECT",
 	"slipway.webhooks":             "INSERT",
 
-	"slipway.river_job":                 "SELECT, INSERT, UPDATE (kind)",
+	"slipway.river_job":                 "SELECT, INSERT, UPDATE (finalized_at, kind, metadata, state)",
 	"sequence slipway.river_job_id_seq": "USAGE",
 	"function slipway.river_job_state_in_bitmask(bit,slipway.river_job_state)": "EXECUTE",
 
 	"function slipway.user_id()":                                        "EXECUTE",
 	"function slipway.is_originals(text,text,timestamp with time zone)": "EXECUTE AS ITS OWNER",
+	"function slipway.change_provider(uuid,text)":                       "EXECUTE AS ITS OWNER",
 	"function slipway.is_staged(slipway.uploads)":                       "EXECUTE",
 	"function slipway.is_pending(slipway.uploads)":                      "EXECUTE",
 	"function slipway.is_stored(slipway.uploads)":                       "EXECUTE",

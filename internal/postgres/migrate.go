@@ -158,8 +158,8 @@ func migrateRiver(ctx context.Context, pool *pgxpool.Pool, n Names) error {
 }
 
 // riverAccess puts River's jobs behind the same wall as the uploads that they are for: a request
-// reaches only those that carry its own user. It inserts; River's INSERT has an ON CONFLICT that sets
-// kind to what it is.
+// reaches only those that carry its own user. It inserts, where River's INSERT has an ON
+// CONFLICT that sets kind to what it is, and it cancels.
 const riverAccess = `
 	SET LOCAL lock_timeout = '10s';
 	DO $$
@@ -174,7 +174,7 @@ const riverAccess = `
 	END
 	$$;
 	REVOKE UPDATE ON slipway.river_job FROM slipway_api;
-	GRANT SELECT, INSERT, UPDATE (kind) ON slipway.river_job TO slipway_api;
+	GRANT SELECT, INSERT, UPDATE (kind, state, finalized_at, metadata) ON slipway.river_job TO slipway_api;
 	GRANT USAGE ON SEQUENCE slipway.river_job_id_seq TO slipway_api;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO slipway_service;
 	GRANT USAGE ON ALL SEQUENCES IN SCHEMA slipway TO slipway_service;

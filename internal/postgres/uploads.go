@@ -166,6 +166,16 @@ func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) (
 	return collect("list uploads", rows, err, scanUpload)
 }
 
+// ChangeProvider has a failed upload of the caller's begin anew at another provider. It is false, and nothing
+// has changed, where the old one may have stored the file.
+func ChangeProvider(ctx context.Context, tx DB, id upload.ID, to string) (changed bool, err error) {
+	err = tx.QueryRow(ctx, `SELECT slipway.change_provider(@id, @to)`, args{"id": id, "to": to}).Scan(&changed)
+	if err != nil {
+		return false, fmt.Errorf("change the provider: %w", err)
+	}
+	return changed, nil
+}
+
 // Requeue sends a failed upload on its way again with a job of its own, every budget fresh. It
 // returns ErrNoUpload when the upload is not the user's, has not failed or is not staged any more.
 func Requeue(ctx context.Context, tx DB, user string, id upload.ID, job int64, deliverWithin time.Duration) (upload.Upload, error) {

@@ -131,7 +131,7 @@ func RefreshAsset(ctx context.Context, tx DB, u upload.Upload, a upload.Asset) e
 // LoseAsset deletes a completed upload whose asset its provider has no more: there is nothing to be removed
 // there. why tells the owner. Errors: ErrNoUpload when the upload is not completed any more; OtherInstallation.
 func LoseAsset(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, why string) error {
-	now, err := DeleteUpload(ctx, tx, q, u.UserID, u.ID)
+	now, err := DeleteFile(ctx, tx, q, u.UserID, u.ID)
 	if err != nil {
 		return err
 	}

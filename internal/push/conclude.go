@@ -50,6 +50,9 @@ func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[
 
 	if stopped {
 		err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.HandBack(ctx, tx, u) })
+		if errors.Is(err, postgres.ErrFenced) {
+			return w.fenced(ctx, log, u.ID)
+		}
 		if err != nil {
 			log.Warn("hand the upload back", "error", err)
 		}
@@ -72,7 +75,7 @@ func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[
 	})
 	switch {
 	case errors.Is(err, postgres.ErrFenced):
-		return river.JobCancel(err)
+		return w.fenced(ctx, log, u.ID)
 	case err != nil:
 		return fmt.Errorf("write what the attempt came to (%w): %w", cause, err)
 	case o.give:

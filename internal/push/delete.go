@@ -16,8 +16,9 @@ import (
 	"slipway/internal/upload"
 )
 
-// deleter removes assets from their providers. It needs no lease: removing twice is harmless, and what it
-// writes is fenced by the job that the deletion's row names.
+// deleter removes assets from their providers, and what is left of uploads that were ended on their way. It
+// needs no lease: removing twice is harmless, and what it writes is fenced by the job that the deletion's row
+// names.
 type deleter struct {
 	river.WorkerDefaults[upload.DeleteArgs]
 	*worker
@@ -42,11 +43,16 @@ func (d *deleter) Work(ctx context.Context, job *river.Job[upload.DeleteArgs]) e
 		return err
 	}
 	log := d.log.With("provider", x.Provider, "asset", x.Asset.ID, "job_id", job.ID)
-	if !x.Spared {
+	if x.Upload != nil {
+		log = log.With("upload_id", *x.Upload)
+	}
+	err = d.letGo(ctx, x)
+	if err == nil && !x.Spared {
 		err = d.erase(ctx, x)
 	}
-	if err == nil {
-		err = d.letGo(ctx, x)
+	if left := d.Settle - x.Quiet; err == nil && len(x.Remains) > 0 && left > 0 {
+		log.Info("what is on its way is waited for", "again_in", left.Round(time.Millisecond))
+		return river.JobSnooze(left)
 	}
 	if err == nil {
 		err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return postgres.FinishDeletion(ctx, tx, x) })
@@ -64,27 +70,88 @@ func (d *deleter) Work(ctx context.Context, job *river.Job[upload.DeleteArgs]) e
 	return nil
 }
 
+// erase removes the asset of a file, or else what there may be of the upload.
 func (d *deleter) erase(ctx context.Context, x postgres.Deletion) error {
-	p, ok := d.providers[x.Provider]
+	if x.Asset.ID == "" {
+		for _, r := range x.Remains {
+			if err := d.eraseRemains(ctx, x, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return d.ask(ctx, x.Provider, func(ctx context.Context, p provider.Provider) error {
+		asset := x.Asset
+		if inspector, ok := p.(provider.Inspector); ok && x.Unsure {
+			var err error
+			if asset, err = typed(ctx, inspector, asset); err != nil {
+				return err
+			}
+		}
+		return p.Delete(ctx, asset)
+	})
+}
+
+// eraseRemains removes what a push may have made that was ended, or a browser has sent. Once nobody can be
+// sending it any more, the provider is asked whether it is gone.
+func (d *deleter) eraseRemains(ctx context.Context, x postgres.Deletion, r postgres.Remains) error {
+	return d.ask(ctx, r.Provider, func(ctx context.Context, p provider.Provider) error {
+		asset := r.Asset
+		if namer, ok := p.(provider.Namer); ok && asset == nil {
+			asset = namer.Named(r.Session)
+		}
+		if asset == nil {
+			return nil
+		}
+		spared, err := x.SparesRemains(ctx, d.pool, r, *asset)
+		if err != nil || spared {
+			return err
+		}
+		kinds := []upload.ResourceType{asset.ResourceType}
+		if r.Unsure {
+			kinds = otherTypes(asset.ResourceType)
+		}
+		for _, kind := range kinds {
+			a := *asset
+			a.ResourceType = kind
+			if err := d.eraseAsset(ctx, p, a, x.Quiet >= d.Settle); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (d *deleter) eraseAsset(ctx context.Context, p provider.Provider, a upload.Asset, sure bool) error {
+	if err := p.Delete(ctx, a); err != nil || !sure {
+		return err
+	}
+	inspector, ok := p.(provider.Inspector)
+	if !ok {
+		return nil
+	}
+	found, err := inspector.Inspect(ctx, a.ID, a.ResourceType)
+	if err == nil && found != nil {
+		err = &provider.Error{Provider: p.Name(), Op: "delete", Verdict: provider.Transient, Message: "It has the file still."}
+	}
+	return err
+}
+
+// ask makes calls to a provider that carry no file, if anything may be asked of the account now.
+func (d *deleter) ask(ctx context.Context, name string, calls func(context.Context, provider.Provider) error) error {
+	p, ok := d.providers[name]
 	if !ok {
 		return errNoProvider
 	}
 	if err := d.open(ctx, p); err != nil {
 		return err
 	}
-	call, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	asset := x.Asset
-	var err error
-	if inspector, ok := p.(provider.Inspector); ok && x.Unsure {
-		asset, err = typed(call, inspector, asset)
-	}
-	if err == nil {
-		err = p.Delete(call, asset)
-	}
+	err := calls(ctx, p)
 	var pe *provider.Error
-	if err != nil && !errors.As(err, &pe) && errors.Is(call.Err(), context.DeadlineExceeded) {
-		return &provider.Error{Provider: x.Provider, Op: "delete", Verdict: provider.Transient, Message: "There was no answer in time.", Cause: err}
+	if err != nil && !errors.As(err, &pe) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &provider.Error{Provider: name, Op: "delete", Verdict: provider.Transient, Message: "There was no answer in time.", Cause: err}
 	}
 	return err
 }
@@ -108,6 +175,9 @@ func typed(ctx context.Context, p provider.Inspector, a upload.Asset) (upload.As
 func (d *deleter) letGo(ctx context.Context, x postgres.Deletion) error {
 	if x.Upload == nil {
 		return nil
+	}
+	if err := postgres.Unstaged(ctx, d.pool, *x.Upload); err != nil {
+		return err
 	}
 	if err := d.staging.Remove(ctx, *x.Upload); err != nil {
 		return &stagingError{err}
@@ -136,4 +206,17 @@ func (d *deleter) again(ctx context.Context, log *slog.Logger, x postgres.Deleti
 	}
 	log.Warn("the file is not deleted yet", "code", o.err.Code, "error", cause, "again_in", o.after.Round(time.Millisecond))
 	return river.JobSnooze(o.after)
+}
+
+// fenced is the end of an attempt whose upload is not this worker's any more. Where the upload was ended, what
+// the attempt has sent until now may still come to an asset, however late that is: it is looked for again.
+func (w *worker) fenced(ctx context.Context, log *slog.Logger, id upload.ID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	log.Warn("the upload is not this worker's any more")
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.LookAgain(ctx, tx, w.queue, id) })
+	if err != nil {
+		log.Error("nobody looks again for what was sent of an upload that may have been ended", "error", err)
+	}
+	return river.JobCancel(postgres.ErrFenced)
 }

@@ -96,15 +96,15 @@ func TestARefusedFileFailsWithTheProvidersReason(t *testing.T) {
 		t.Errorf("failed with %+v", u.Error)
 	}
 
-	if _, err := y.ingest.Retry(t.Context(), "bob", u.ID); !isCode(err, upload.NotFound) {
+	if _, err := y.ingest.Retry(t.Context(), "bob", u.ID, ""); !isCode(err, upload.NotFound) {
 		t.Errorf("somebody else's retry: %v, want not_found", err)
 	}
-	if _, err := y.ingest.Retry(t.Context(), "ann", u.ID); err != nil {
+	if _, err := y.ingest.Retry(t.Context(), "ann", u.ID, ""); err != nil {
 		t.Fatalf("retry: %v", err)
 	}
 	y.awaitStatus(t, u.ID, upload.Completed)
 	y.delivered(t, "uploadcare", content)
-	if _, err := y.ingest.Retry(t.Context(), "ann", u.ID); !isCode(err, upload.NotFailed) {
+	if _, err := y.ingest.Retry(t.Context(), "ann", u.ID, ""); !isCode(err, upload.NotFailed) {
 		t.Errorf("retry of a completed upload: %v, want not_failed", err)
 	}
 }

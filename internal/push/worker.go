@@ -32,6 +32,7 @@ type Settings struct {
 	Rest          time.Duration                   // before what an operator must mend is looked at again; 0: 30 s
 	PollOnly      bool                            // the database announces no jobs: look for them each second
 	Poll          time.Duration                   // how often jobs whose time has come are looked for; 0: 5 s
+	Settle        time.Duration                   // how long a stopped push may still come to an asset; 0: 2.5 min
 }
 
 // worker works the push jobs of one process.
@@ -97,8 +98,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 		w.unstage(ctx, log, u.ID)
 		return nil
 	case lost || errors.Is(err, postgres.ErrFenced):
-		log.Warn("the lease has gone to another worker")
-		return river.JobCancel(postgres.ErrFenced)
+		return w.fenced(ctx, log, u.ID)
 	}
 	return w.conclude(ctx, log, job, u, err)
 }

@@ -34,6 +34,8 @@ const (
 	InvalidCursor       Code = "invalid_cursor"
 	MethodNotAllowed    Code = "method_not_allowed"
 	NotFailed           Code = "not_failed"
+	NotCancelable       Code = "not_cancelable"
+	MayBeStored         Code = "may_be_stored"
 	NotReady            Code = "not_ready"
 	BytesGone           Code = "bytes_gone"
 	Gone                Code = "gone"
