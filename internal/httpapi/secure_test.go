@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"slipway/internal/auth"
 	"slipway/internal/ingest"
@@ -112,7 +113,8 @@ func TestPagesOfOtherSitesMayShowFilesAndNothingElse(t *testing.T) {
 }
 
 func TestBodiesAreBounded(t *testing.T) {
-	s := open(t, func(a *API, _ *Options) {
+	s := open(t, func(a *API, o *Options) {
+		takesWebhooks(a, o)
 		a.Direct = Direct{Claims: &ingest.Direct{}, Cloudinary: &CloudinaryAccount{CloudName: "demo", APIKey: "1", Secret: "s"}}
 	})
 	server := "Authorization: Bearer " + s.apiKey(t, auth.ActScope)
@@ -133,6 +135,8 @@ func TestBodiesAreBounded(t *testing.T) {
 		"a token's request that is too deep":   {"POST", "/v1/tokens", strings.NewReader(deep), []string{server}, 400, upload.JSONTooDeep},
 		"a token for a name without end":       {"POST", "/v1/tokens", strings.NewReader(`{"user_id":"` + strings.Repeat("u", 256) + `"}`), []string{server}, 422, upload.InvalidParameter},
 		"a name without end in a header":       {"GET", "/v1/uploads", nil, []string{server, "Slipway-User: " + strings.Repeat("u", 256)}, 422, upload.InvalidParameter},
+		"a notification without end":           {"POST", "/webhooks/uploadcare", strings.NewReader(strings.Repeat(" ", maxWebhook+1)), nil, 413, upload.BodyTooLarge},
+		"a notification that is too deep":      {"POST", "/webhooks/uploadcare", strings.NewReader(deep), told("uploadcare", deep, time.Now()), 400, upload.JSONTooDeep},
 		"a page without end":                   {"GET", "/v1/uploads?limit=101", nil, nil, 422, upload.InvalidParameter},
 		"more tags than a provider takes":      {"POST", "/v1/uploads?tags=" + many(51, ",", "t%d"), strings.NewReader("hello"), nil, 422, upload.InvalidMetadata},
 		"more metadata than a provider takes":  {"POST", "/v1/uploads?" + many(51, "&", "metadata[k%d]=v"), strings.NewReader("hello"), nil, 422, upload.InvalidMetadata},

@@ -12,6 +12,9 @@ import (
 // readNotice reads a notification's JSON. Members of other types than are known are as if they were not there:
 // what is not understood is no reason to have it repeated.
 func readNotice(body []byte, v any) error {
+	if err := shallow(body); err != nil {
+		return err
+	}
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(body, v); err != nil && !errors.As(err, &odd) {
 		return &upload.Error{Code: upload.InvalidRequest, Cause: err, Message: "The body cannot be read as JSON."}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -39,7 +38,7 @@ func (a *API) uploadcareWebhook(c *fiber.Ctx) error {
 	if a.Webhooks.Uploadcare == "" {
 		return webhooksOff("Uploadcare's notifications are not taken here: UPLOADCARE_WEBHOOK_SECRET is not set.")
 	}
-	body, err := a.readWebhook(c)
+	body, err := a.server.readWhole(c, maxWebhook)
 	if err != nil {
 		return err
 	}
@@ -58,7 +57,7 @@ func (a *API) cloudinaryWebhook(c *fiber.Ctx) error {
 	if a.Webhooks.Cloudinary == "" {
 		return webhooksOff("Cloudinary's notifications are not taken here: Cloudinary is not configured.")
 	}
-	body, err := a.readWebhook(c)
+	body, err := a.server.readWhole(c, maxWebhook)
 	if err != nil {
 		return err
 	}
@@ -94,18 +93,6 @@ func fresh(at string, now time.Time) error {
 	}
 	return &upload.Error{Code: upload.WebhookStale, FixableBy: upload.ByOperator,
 		Message: fmt.Sprintf("X-Cld-Timestamp is more than %.0f hours old, or more than %.0f minutes ahead of the clock here.", webhookAge.Hours(), webhookAhead.Minutes())}
-}
-
-// readWebhook reads a notification as it was signed, byte for byte.
-func (a *API) readWebhook(c *fiber.Ctx) ([]byte, error) {
-	if err := plainEncoding(c); err != nil {
-		return nil, err
-	}
-	body, err := a.server.openBody(c, maxWebhook)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(body)
 }
 
 // takeWebhook records a notification with the work that it calls for, once, and leaves it to the workers. The

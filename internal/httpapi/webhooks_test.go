@@ -127,7 +127,7 @@ func TestWebhooksThatAreNotTaken(t *testing.T) {
 		"that is no JSON":                     {"uploadcare", "hello", told("uploadcare", "hello", now), 400, upload.InvalidRequest},
 		"that is empty":                       {"cloudinary", "", told("cloudinary", "", now), 400, upload.InvalidRequest},
 		"that is cut":                         {"cloudinary", pictured[:40], told("cloudinary", pictured[:40], now), 400, upload.InvalidRequest},
-		"that is too long":                    {"uploadcare", strings.Repeat(" ", maxWebhook+1), nil, 413, upload.TooLarge},
+		"that is too long":                    {"uploadcare", strings.Repeat(" ", maxWebhook+1), nil, 413, upload.BodyTooLarge},
 		"that is encoded":                     {"uploadcare", uploaded, append(told("uploadcare", uploaded, now), "Content-Encoding: gzip"), 415, upload.UnsupportedMedia},
 	}
 	for name, tt := range tests {
