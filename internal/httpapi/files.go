@@ -231,6 +231,8 @@ func isNotFound(err error) bool {
 // toContent answers with the address of the upload's file, or of its picture.
 func (a *API) toContent(c *fiber.Ctx, u upload.Upload, t provider.Transform) error {
 	switch {
+	case u.Error != nil && u.Error.Code == upload.Infected:
+		return &upload.Error{Code: u.Error.Code, UploadID: u.ID, Message: u.Error.Message}
 	case u.Status == upload.Completed && u.Asset != nil:
 		return a.redirect(c, u.Provider, *u.Asset, t)
 	case u.Status == upload.Deleting, u.Status == upload.Deleted:

@@ -242,3 +242,21 @@ func FuzzWebhooks(f *testing.F) {
 		}
 	})
 }
+
+func TestAnInfectedFileIsNotLedTo(t *testing.T) {
+	s := open(t, func(a *API, _ *Options) { a.PublicFiles = true })
+	u := s.put(t, "film.mp4")
+	s.complete(t, u.ID)
+	path := "/v1/files/" + string(u.ID) + "/content"
+	if r := s.do(t, "GET", path, nil, as(t, "")); r.StatusCode != 302 {
+		t.Fatalf("got %d %s", r.StatusCode, r.text)
+	}
+	s.change(t, u.ID, `error_code = 'infected', error_message = 'Uploadcare has found a virus in the file: X.', error_fixable_by = 'you'`)
+	for _, user := range []string{"", "alice"} {
+		r := s.do(t, "GET", path, nil, as(t, user))
+		wantCode(t, r, 403, upload.Infected)
+		if r.Header.Get("Location") != "" {
+			t.Errorf("%q is led to %s", user, r.Header.Get("Location"))
+		}
+	}
+}
