@@ -97,6 +97,18 @@ func TestADeletedFileIsGoneFromItsProvider(t *testing.T) {
 // sendsByItself puts a file into the cloud as the guide's curl does, and saves it as the guide's app does.
 func (y *yard) sendsByItself(t *testing.T, publicID, user string, content []byte) (row int64) {
 	t.Helper()
+	y.sends(t, publicID, content)
+	err := y.pool.QueryRow(t.Context(), `INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id) VALUES ($1, $2, 'raw', $3) RETURNING id`,
+		publicID, y.cloudURL+"/demo/raw/upload/v1/"+publicID, user).Scan(&row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row
+}
+
+// sends puts a file into the cloud as the guide's curl does.
+func (y *yard) sends(t *testing.T, publicID string, content []byte) {
+	t.Helper()
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	at := fmt.Sprint(time.Now().Unix())
@@ -127,12 +139,6 @@ func (y *yard) sendsByItself(t *testing.T, publicID, user string, content []byte
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("Cloudinary answered %s", resp.Status)
 	}
-	err = y.pool.QueryRow(t.Context(), `INSERT INTO cloudinary_files (public_id, media_url, resource_type, user_id) VALUES ($1, $2, 'raw', $3) RETURNING id`,
-		publicID, y.cloudURL+"/demo/raw/upload/v1/"+publicID, user).Scan(&row)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return row
 }
 
 func TestAFileFromBeforeIsGoneFromItsProvider(t *testing.T) {

@@ -15,8 +15,13 @@ import (
 // LeaseTTL is how long a lease lives that is not renewed.
 const LeaseTTL = 15 * time.Second
 
-// leaseBeat is how often the leases of a process are renewed, by one statement.
-const leaseBeat = 4 * time.Second
+const (
+	// leaseBeat is how often the leases of a process are renewed, by one statement. Where nothing is announced,
+	// that is how a worker hears that its upload was canceled, which is promised to stop within 2 s.
+	leaseBeat = 1500 * time.Millisecond
+	// renewLimit is how long the database may take over it.
+	renewLimit = 4 * time.Second
+)
 
 // leases are the rights to push that this process holds.
 type leases struct {
@@ -41,7 +46,7 @@ func newLeases(pool *pgxpool.Pool, log *slog.Logger) *leases {
 // postgres.ErrFenced when the lease is lost, or when it can no longer be proven to be ours.
 func (l *leases) hold(ctx context.Context, id upload.ID, epoch int64) (held context.Context, release func()) {
 	held, cancel := context.WithCancelCause(ctx)
-	mine := &lease{epoch: epoch, until: time.Now().Add(LeaseTTL - leaseBeat), cancel: cancel}
+	mine := &lease{epoch: epoch, until: time.Now().Add(LeaseTTL - renewLimit), cancel: cancel}
 	l.mu.Lock()
 	l.held[id] = mine
 	l.mu.Unlock()
@@ -80,7 +85,7 @@ func (l *leases) renew(ctx context.Context) {
 		return
 	}
 	before := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, leaseBeat)
+	ctx, cancel := context.WithTimeout(ctx, renewLimit)
 	kept, err := postgres.Renew(ctx, l.pool, asked, LeaseTTL)
 	cancel()
 	if err != nil {

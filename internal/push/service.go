@@ -44,7 +44,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		s.Poll = cmp.Or(s.Poll, time.Second)
 	}
 	s.Poll = cmp.Or(s.Poll, 5*time.Second)
-	s.Settle = cmp.Or(s.Settle, LeaseTTL+callTimeout+leaseBeat)
+	s.Settle = cmp.Or(s.Settle, LeaseTTL+callTimeout+renewLimit)
 	s.VerifyWithin = cmp.Or(s.VerifyWithin, 7*24*time.Hour)
 	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
 	queues := map[string]river.QueueConfig{}
