@@ -44,7 +44,7 @@ func uploadcareHints(body []byte) ([]upload.HintArgs, error) {
 		"file.info_updated": upload.Altered, "file.infected": upload.Altered,
 		"file.deleted": upload.Removed,
 	}[n.Hook.Event]
-	if id, err := uuid.Parse(n.Data.UUID); !ok || err != nil || id.String() != n.Data.UUID {
+	if !ok || !plausibleFileID(n.Data.UUID) {
 		return nil, nil
 	}
 	h := upload.HintArgs{Provider: uploadcareName, AssetID: n.Data.UUID, News: news}
@@ -52,6 +52,12 @@ func uploadcareHints(body []byte) ([]upload.HintArgs, error) {
 		h.Sent = id
 	}
 	return []upload.HintArgs{h}, nil
+}
+
+// plausibleFileID tells whether Uploadcare could have given a file this id.
+func plausibleFileID(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
 }
 
 // cloudinaryAsset is what a notification says of one asset.
