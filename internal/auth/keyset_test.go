@@ -159,3 +159,30 @@ func TestARequestThatGivesUpWaitsForNoKeys(t *testing.T) {
 		t.Errorf("Identify = %+v", who)
 	}
 }
+
+func TestRedirectsToKeysKeepToTLS(t *testing.T) {
+	request := func(url string) *http.Request {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		must(t, err)
+		return r
+	}
+	for name, tt := range map[string]struct {
+		to       string
+		from     []string
+		followed bool
+	}{
+		"to another place":    {"https://keys.test/jwks", []string{"https://auth.test/jwks"}, true},
+		"out of TLS":          {"http://auth.test/jwks", []string{"https://auth.test/jwks"}, false},
+		"out of TLS, by turn": {"http://auth.test/jwks", []string{"https://auth.test/jwks", "https://b.test/jwks"}, false},
+		"on this machine":     {"http://127.0.0.1:2/jwks", []string{"http://127.0.0.1:1/jwks"}, true},
+		"for ever":            {"https://e.test", []string{"https://a.test", "https://b.test", "https://c.test", "https://d.test"}, false},
+	} {
+		var from []*http.Request
+		for _, url := range tt.from {
+			from = append(from, request(url))
+		}
+		if err := auth.StaySecure(request(tt.to), from); (err == nil) != tt.followed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -165,6 +165,34 @@ func TestTokensLimitWhatMayBeSent(t *testing.T) {
 	wantCode(t, s.post(t, "/v1/uploads", newForm().file("a", "hello").field("provider", "uploadcare"), cloud), 403, upload.Forbidden)
 }
 
+// Nothing is kept of what a token does not allow: a length that is declared is refused before the file
+// begins, and a file at the first byte too many.
+func TestATokensLimitIsHeldWhileTheFormComes(t *testing.T) {
+	s := open(t, nil)
+	const limit = 64 << 10
+	token := s.uploadToken(t, auth.Grant{User: "alice", MaxBytes: limit})
+	field := "--b\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\n" + token + "\r\n"
+	file := "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n"
+	for name, tt := range map[string]struct {
+		framing string
+		sent    int // of the file
+	}{
+		"a length that is declared": {fmt.Sprintf("Content-Length: %d", mib), limit / 8},
+		"bytes that come":           {"Transfer-Encoding: chunked", 10 * limit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := field + file + strings.Repeat("x", tt.sent)
+			if strings.HasPrefix(tt.framing, "Transfer") {
+				body = fmt.Sprintf("%x\r\n%s\r\n", len(body), body) // and more is to come
+			}
+			c := s.dial(t)
+			c.send(head("POST", "/v1/uploads", tt.framing, "Content-Type: multipart/form-data; boundary=b") + body)
+			wantCode(t, c.answer(), 413, upload.TooLarge)
+		})
+	}
+	s.wantNoTrace(t)
+}
+
 // Whoever has sent a plain form is led to a page that their browser can open.
 func TestAFormLeadsToAPageThatItsTokenOpens(t *testing.T) {
 	s := open(t, nil)
