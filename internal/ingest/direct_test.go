@@ -188,7 +188,7 @@ func TestClaims(t *testing.T) {
 		"of an unknown provider": {func(t *testing.T, s *shore) reply { return s.save(t, "ann", `{"provider":"s3"}`) }, want{422, upload.UnknownProvider, ""}},
 		"with a body that is too big": {func(t *testing.T, s *shore) reply {
 			return s.save(t, "ann", `{"public_id":"`+strings.Repeat("a", 300<<10)+`"}`)
-		}, want{413, upload.TooLarge, ""}},
+		}, want{413, upload.BodyTooLarge, ""}},
 	}
 	s := open(t, nil)
 	s.worker(t)
