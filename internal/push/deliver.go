@@ -65,7 +65,7 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 	switch {
 	case errors.As(err, &pe) && pe.Verdict == provider.Integrity:
 		return asset, a.integrity(ctx, file, err)
-	case pe == nil && errors.Is(err, io.ErrUnexpectedEOF): // the file has become shorter
+	case err != nil && body.endedEarly():
 		return asset, errCorrupted
 	}
 	return asset, err
@@ -398,22 +398,33 @@ func (a *attempt) integrity(ctx context.Context, file staging.Reader, cause erro
 	return cause
 }
 
-// stagedBytes remembers that staging could not be read, which a provider's HTTP client reports as
-// a fault of the request.
+// stagedBytes remembers that staging could not be read, or ended too early, which a provider's HTTP client
+// reports as a fault of the request. Only here it is known: a lost connection to the database is an
+// unexpected EOF, too.
 type stagedBytes struct {
 	staging.Reader
 	mu     sync.Mutex
 	failed error
+	early  bool
 }
 
 func (s *stagedBytes) ReadAt(p []byte, off int64) (int, error) {
 	n, err := s.Reader.ReadAt(p, off)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.mu.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case errors.Is(err, io.EOF):
+		s.early = s.early || off+int64(n) < s.Size()
+	case err != nil:
 		s.failed = err
-		s.mu.Unlock()
 	}
 	return n, err
+}
+
+func (s *stagedBytes) endedEarly() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.early
 }
 
 func (s *stagedBytes) err() error {
