@@ -77,7 +77,7 @@ func proveHearing(ctx context.Context, conn *pgx.Conn, cfg *pgx.ConnConfig, n Na
 		return err
 	}
 	word := uuid.NewString()
-	_, err = other.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, word)
+	_, err = other.Exec(ctx, `SELECT pg_notify($1, $2)`, pgx.QueryExecModeExec, channel, word)
 	if err := errors.Join(err, other.Close(ctx)); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}

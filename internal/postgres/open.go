@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,6 +39,7 @@ func collect[T any](what string, rows pgx.Rows, err error, row pgx.RowToFunc[T])
 type Options struct {
 	URL      string
 	Pooled   bool  // URL leads through a transaction pooler; known of Neon's by its name
+	Describe bool  // prepare no statements, for a pooler that loses them; slower
 	MaxConns int32 // 0: 10
 	Names    Names // zero: DefaultNames
 	AppName  string
@@ -70,6 +72,9 @@ func newPool(ctx context.Context, o Options, onConnect string) (*pgxpool.Pool, e
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 10
 	}
+	if o.Describe {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	cfg.MaxConnIdleTime = 2 * time.Minute
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	if o.AppName != "" {
@@ -89,6 +94,41 @@ func newPool(ctx context.Context, o Options, onConnect string) (*pgxpool.Pool, e
 	}
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
+
+// KeepsStatements tells whether what is between here and the database keeps the prepared statements of
+// its clients apart, as Neon's pooler does and PgBouncer before 1.21 does not. pool has Describe.
+func KeepsStatements(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	const tries = 8 // a pooler that is busy may give the two clients different connections
+	var clients [2]*pgconn.PgConn
+	for n := range clients {
+		c, err := pool.Acquire(ctx)
+		if err != nil {
+			return false, fmt.Errorf("look how statements are kept: %w", err)
+		}
+		defer c.Release()
+		clients[n] = c.Conn().PgConn()
+	}
+	for range tries {
+		name := "slipway_" + uuid.NewString()
+		for _, c := range clients {
+			_, err := c.Prepare(ctx, name, "SELECT", nil)
+			if taken := (*pgconn.PgError)(nil); errors.As(err, &taken) && taken.Code == duplicateStatement {
+				return false, clients[0].Deallocate(ctx, name)
+			}
+			if err != nil {
+				return false, fmt.Errorf("look how statements are kept: %w", err)
+			}
+		}
+		for _, c := range clients {
+			if err := c.Deallocate(ctx, name); err != nil {
+				return false, fmt.Errorf("look how statements are kept: %w", err)
+			}
+		}
+	}
+	return true, nil
+}
+
+const duplicateStatement = "42P05" // PostgreSQL, appendix A
 
 // connectTimeout leaves a database that sleeps the time to wake up.
 const connectTimeout = 10 * time.Second

@@ -29,8 +29,18 @@ func ReadAs(pool *pgxpool.Pool, claims Claims) (Reader, error) {
 	return Reader{pool, c}, err
 }
 
-// Query implements [Querier]. The rows hold a connection until they are closed.
+// Query implements [Querier]. The rows hold a connection until they are closed. Where the connection turns
+// out to be broken, so may the pool's others be; the question is put once more, to a new one.
 func (r Reader) Query(ctx context.Context, sql string, a ...any) (pgx.Rows, error) {
+	rows, err := r.query(ctx, sql, a...)
+	if err != nil && ctx.Err() == nil && cut(err) {
+		r.pool.Reset()
+		return r.query(ctx, sql, a...)
+	}
+	return rows, err
+}
+
+func (r Reader) query(ctx context.Context, sql string, a ...any) (pgx.Rows, error) {
 	b := &pgx.Batch{}
 	b.Queue(`
 		SELECT set_config('role', 'slipway_api', true),

@@ -148,6 +148,16 @@ func inDoubt(err error) bool {
 	return Unreachable(err) || errors.Is(err, context.Canceled)
 }
 
+// cut tells whether a connection that was established has ended.
+func cut(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "57P01" // admin shutdown
+	}
+	var connect *pgconn.ConnectError
+	return !errors.As(err, &connect) && !pgconn.Timeout(err) && Unreachable(err)
+}
+
 // Unreachable tells whether err is the weather between us and the database, not an answer to what
 // was asked: refused and broken connections, a server that is starting or stopping, a wait that was
 // too long.

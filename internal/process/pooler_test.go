@@ -230,21 +230,22 @@ func must[T any](v T, err error) T {
 
 func TestTheWholeSystemThroughAPooler(t *testing.T) {
 	tests := map[string]struct {
+		pooler         []string // what is set otherwise than at Neon
 		settings       func(p *postgrestest.Pooler, direct string) map[string]string
 		events, worker string // what readiness says
 	}{
 		"with a direct address beside": {
-			func(p *postgrestest.Pooler, direct string) map[string]string {
+			nil, func(p *postgrestest.Pooler, direct string) map[string]string {
 				return map[string]string{"DATABASE_URL": p.URL(t, direct), "DATABASE_URL_UNPOOLED": direct}
 			}, "listening", "jobs: listening",
 		},
 		"without one that answers": {
-			func(p *postgrestest.Pooler, direct string) map[string]string {
+			nil, func(p *postgrestest.Pooler, direct string) map[string]string {
 				return map[string]string{"DATABASE_URL": p.Named(t, direct)}
 			}, "polling", "jobs: polling, because DATABASE_URL without -pooler does not answer, DATABASE_URL does",
 		},
-		"that nothing tells from a database": {
-			func(p *postgrestest.Pooler, direct string) map[string]string {
+		"of the old kind, which nothing tells from a database": {
+			[]string{"max_prepared_statements = 0"}, func(p *postgrestest.Pooler, direct string) map[string]string {
 				return map[string]string{"DATABASE_URL": p.URL(t, direct)}
 			}, "polling", "jobs: polling, because LISTEN does not work by DATABASE_URL",
 		},
@@ -253,14 +254,14 @@ func TestTheWholeSystemThroughAPooler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			direct := plain(t)
-			p := postgrestest.NewPooler(t, 10)
+			p := postgrestest.NewPooler(t, 10, tt.pooler...)
 			s := begin(t, tt.settings(p, direct))
 
-			small := map[string]string{}
-			for _, provider := range []string{"uploadcare", "cloudinary"} {
-				small[provider] = s.send(t, provider, 100_000)
+			var ids []string // so many that every connection of the pooler's is used, by one and the other
+			for n := range 8 {
+				ids = append(ids, s.send(t, []string{"uploadcare", "cloudinary"}[n%2], 100_000))
 			}
-			for _, id := range small {
+			for _, id := range ids {
 				s.completed(t, id)
 			}
 			until(t, "readiness to say "+tt.events, func() bool {
@@ -280,7 +281,12 @@ func TestTheWholeSystemThroughAPooler(t *testing.T) {
 			s.completed(t, id)
 			s.completed(t, s.send(t, "cloudinary", 100_000))
 
-			conn, err := pgx.Connect(t.Context(), p.URL(t, direct))
+			stranger, err := pgx.ParseConfig(p.URL(t, direct))
+			if err != nil {
+				t.Fatal(err)
+			}
+			stranger.DefaultQueryExecMode = pgx.QueryExecModeExec
+			conn, err := pgx.ConnectConfig(t.Context(), stranger)
 			if err != nil {
 				t.Fatal(err)
 			}

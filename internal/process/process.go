@@ -38,7 +38,8 @@ const startTolerance = time.Minute
 // request role that sees too much, a foreign staging store.
 func Open(ctx context.Context, c *config.Config, url config.Secret, name string, log *slog.Logger) (b *Base, err error) {
 	b = &Base{Names: Names(c)}
-	options := postgres.Options{URL: url.Reveal(), Pooled: true, MaxConns: int32(c.Database.MaxConns), Names: b.Names, AppName: name}
+	options := postgres.Options{URL: url.Reveal(), MaxConns: int32(c.Database.MaxConns), Names: b.Names, AppName: name}
+	options.Pooled, options.Describe = true, true // what works wherever it leads
 	if b.Pool, err = postgres.Open(ctx, options); err != nil {
 		return nil, err
 	}
@@ -55,16 +56,22 @@ func Open(ctx context.Context, c *config.Config, url config.Secret, name string,
 		if b.Polls, err = unheard(ctx, b, c, log); err != nil {
 			return nil, err
 		}
-		if b.Polls == "" { // no pooler is between, so sessions are ours
-			options.Pooled = false
-			direct, err := postgres.Open(ctx, options)
-			if err != nil {
-				return nil, err
-			}
-			pool.Close()
-			pool, b.Pool = direct, direct
-		}
+		options.Pooled = b.Polls != ""
 	}
+	keeps, err := postgres.KeepsStatements(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if options.Describe = !keeps; options.Describe {
+		log.Warn("the pooler loses prepared statements, so none are used, which is slower",
+			"remedy", "PgBouncer 1.21 or newer with max_prepared_statements, or a direct connection string")
+	}
+	known, err := postgres.Open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	pool.Close()
+	pool, b.Pool = known, known
 	if err := postgres.CheckWall(ctx, b.Pool); err != nil {
 		return nil, err
 	}
@@ -130,7 +137,7 @@ func answers(ctx context.Context, c *config.Config, log *slog.Logger) bool {
 func ping(ctx context.Context, url config.Secret) error {
 	ctx, cancel := context.WithTimeout(ctx, directTolerance)
 	defer cancel()
-	pool, err := postgres.Open(ctx, postgres.Options{URL: url.Reveal(), Pooled: true, MaxConns: 1})
+	pool, err := postgres.Open(ctx, postgres.Options{URL: url.Reveal(), Pooled: true, Describe: true, MaxConns: 1})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,8 +53,9 @@ log_connections = 0
 log_disconnections = 0
 `
 
-// NewPooler starts a pooler that gives every user of a database so many connections to the server.
-func NewPooler(t testing.TB, connections int) *Pooler {
+// NewPooler starts a pooler that gives every user of a database so many connections to the server. Settings are
+// lines of pgbouncer.ini that say otherwise than Neon's.
+func NewPooler(t testing.TB, connections int, settings ...string) *Pooler {
 	t.Helper()
 	program, err := pgbouncer(t.Context())
 	if err != nil {
@@ -84,7 +86,7 @@ func NewPooler(t testing.TB, connections int) *Pooler {
 		t.Fatal(err)
 	}
 	p.write(t, "userlist.txt", fmt.Sprintf("%q %q\n", at.User, at.Password))
-	p.write(t, "pgbouncer.ini", fmt.Sprintf(poolerConfig, at.Port, at.User, p.port, p.path("userlist.txt"), connections, p.path(socketName)))
+	p.write(t, "pgbouncer.ini", fmt.Sprintf(poolerConfig, at.Port, at.User, p.port, p.path("userlist.txt"), connections, p.path(socketName))+strings.Join(settings, "\n"))
 	p.Start(t)
 	t.Cleanup(func() { p.Stop(t) })
 	return p
