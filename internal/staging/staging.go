@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"slipway/internal/upload"
 )
@@ -30,8 +31,23 @@ type Store interface {
 	// Open gives access to id's bytes, or ErrMissing.
 	Open(ctx context.Context, id upload.ID) (Reader, error)
 
-	// Remove lets id's bytes go; it is no error that there are none.
+	// Remove lets id's bytes go, those in the trash too; it is no error that there are none.
 	Remove(ctx context.Context, id upload.ID) error
+
+	// List calls page with what the store has, in use or in the trash, batch by batch and in no order,
+	// and returns the error that page ends it with. Bytes that come or go meanwhile may be left out.
+	List(ctx context.Context, in Shelf, page func([]Entry) error) error
+
+	// Trash takes bytes out of use until Restore brings them back or Purge lets them go. It tells whether it
+	// has: not when they have changed since they were listed, or are not there any more.
+	Trash(ctx context.Context, e Entry) (bool, error)
+
+	// Restore brings bytes back from the trash, and tells whether it has: not when there are none, and never
+	// in the place of others that are in use.
+	Restore(ctx context.Context, id upload.ID) (bool, error)
+
+	// Purge lets bytes go that were listed in the trash; it is no error that they are not there any more.
+	Purge(ctx context.Context, e Entry) error
 
 	// Free is how many bytes there is room for, after the reserve.
 	Free(ctx context.Context) (int64, error)
@@ -42,6 +58,22 @@ type Store interface {
 
 	// ID is the store's own, made when it was claimed for the first time; "" before Claim.
 	ID() string
+}
+
+// Shelf is where in a store bytes are.
+type Shelf int
+
+const (
+	InUse Shelf = iota
+	InTrash
+)
+
+// Entry is what a store has of one upload.
+type Entry struct {
+	ID      upload.ID
+	Size    int64
+	Changed time.Time     // by the store's own clock: the last byte, or in the trash when it came there
+	Idle    time.Duration // since then
 }
 
 // Reader reads staged bytes at any offset, from several goroutines at once.

@@ -35,7 +35,8 @@ type Options struct {
 }
 
 // Store keeps an upload's bytes in the file <path>/<id>, all in one directory, so that files that come at
-// the same time share its syncs. Directory and files are for their owner's eyes only.
+// the same time share its syncs. What nobody needs is moved to <path>/trash. Directories and files are for
+// their owner's eyes only.
 type Store struct {
 	path     string
 	reserve  int64
@@ -233,8 +234,10 @@ func (s *Store) Remove(_ context.Context, id upload.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove staged %s: %w", id, err)
+	for _, path := range []string{path, s.inTrash(id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove staged %s: %w", id, err)
+		}
 	}
 	return nil
 }
