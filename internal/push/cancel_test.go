@@ -167,12 +167,14 @@ func (y *yard) cleared(t *testing.T, providerName string, id upload.ID) {
 // What may be on its way when a push is ended, by provider, and what is sent then.
 var calls = map[string]map[string]providersim.Rule{
 	"uploadcare": {
+		"the whole file":      {Path: "^/base/"},
 		"a part":              {Method: "PUT", Path: "partNumber=2"},
 		"the completing call": {Path: "^/multipart/complete/"},
 		"the lookup":          {Path: "^/info/"},
 		"the last call":       {Path: "/storage/$"},
 	},
 	"cloudinary": {
+		"the whole file":      {Path: "/upload$"},
 		"a part":              {Path: "/upload$"},
 		"the completing call": {Path: "/upload$", Skip: 1},
 		"the lookup":          {Path: "/resources/"},

@@ -75,13 +75,14 @@ type fault struct {
 	times  int
 	status int
 	header map[string]string
+	body   string
 }
 
 func (y *yard) faults(t *testing.T, name string, faults []fault) {
 	t.Helper()
 	for _, f := range faults {
 		r := calls[name][f.call]
-		r.Action, r.Times, r.Status, r.Header = f.action, f.times, f.status, f.header
+		r.Action, r.Times, r.Status, r.Header, r.Body = f.action, f.times, f.status, f.header, f.body
 		y.fault(t, name, r)
 	}
 }
@@ -361,13 +362,15 @@ func (y *yard) pass(t *testing.T, id upload.ID, status upload.Status) {
 	})
 }
 
-// sleeper is the line of a worker that is stopped before a request goes out, and wakes later.
+// sleeper is the line of a worker that is stopped before a request goes out, and wakes later. One that is to
+// die does so with the answer.
 type sleeper struct {
 	at     *regexp.Regexp
 	skip   int
 	next   *http.Transport
 	asleep chan struct{}
 	wake   chan struct{}
+	dead   chan struct{} // closed when it may be buried; nil: it lives
 
 	mu   sync.Mutex
 	seen int
@@ -392,7 +395,11 @@ func (s *sleeper) RoundTrip(req *http.Request) (*http.Response, error) {
 		<-s.wake
 		req = req.Clone(noEnd{req.Context()})
 	}
-	return s.next.RoundTrip(req)
+	resp, err := s.next.RoundTrip(req)
+	if here && s.dead != nil {
+		<-s.dead
+	}
+	return resp, err
 }
 
 // noEnd is a context whose end a process that was stopped has not come to hear of.
@@ -453,4 +460,27 @@ func TestASleeperThatWakesLeavesNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestWhatADeadWorkersLastCallMakesIsFound(t *testing.T) {
+	y := newYard(t)
+	y.settings.Settle = 2 * time.Second
+	d := y.desk(t)
+	last := calls["cloudinary"]["the completing call"]
+	line := newSleeper(t, last)
+	line.dead = make(chan struct{})
+	y.line = line
+	stop := y.worker(t)
+	u := y.accept(t, "cloudinary", large("cloudinary"))
+	<-line.asleep
+	d.cancels(t, u.ID)
+	y.awaitRequest(t, "cloudinary", providersim.Rule{Path: "/destroy$"}, true)
+	close(line.wake)
+	y.awaitRequest(t, "cloudinary", last, true)
+	if n := len(y.lasting(t, "cloudinary")); n != 1 {
+		t.Errorf("the last call made %d assets", n)
+	}
+	y.cleared(t, "cloudinary", u.ID)
+	close(line.dead)
+	stop()
 }
