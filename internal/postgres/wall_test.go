@@ -210,12 +210,12 @@ func sees(ctx context.Context, tx pgx.Tx, user string) error {
 
 var readable = slices.Collect(maps.Keys(behind))
 
-var boom = errors.New("boom")
+var errBoom = errors.New("boom")
 
 // endings are the ways in which a user's transaction comes to its end. cancel ends the context that it was begun with.
 var endings = map[string]func(ctx context.Context, cancel func(), tx pgx.Tx) error{
 	"a commit": func(context.Context, func(), pgx.Tx) error { return nil },
-	"an error": func(context.Context, func(), pgx.Tx) error { return boom },
+	"an error": func(context.Context, func(), pgx.Tx) error { return errBoom },
 	"a statement's error": func(ctx context.Context, _ func(), tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `SELECT 1/0`)
 		return err
@@ -224,7 +224,7 @@ var endings = map[string]func(ctx context.Context, cancel func(), tx pgx.Tx) err
 		_, _ = tx.Exec(ctx, `SELECT 1/0`)
 		return nil
 	},
-	"a panic": func(context.Context, func(), pgx.Tx) error { panic(boom) },
+	"a panic": func(context.Context, func(), pgx.Tx) error { panic(errBoom) },
 	"canceled in mid-statement": func(ctx context.Context, cancel func(), tx pgx.Tx) error {
 		time.AfterFunc(2*time.Millisecond, cancel)
 		_, err := tx.Exec(ctx, `SELECT pg_sleep(0.2)`)
@@ -265,7 +265,7 @@ func end(ctx context.Context, b bench, user, ending string, f func(pgx.Tx) error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer func() {
-		if r := recover(); r != nil && r != any(boom) {
+		if r := recover(); r != nil && r != any(errBoom) {
 			panic(r)
 		}
 	}()
@@ -297,7 +297,7 @@ func (b bench) nothingLeft(t *testing.T, connections int) {
 			t.Error(err)
 			return
 		}
-		defer tx.Rollback(t.Context()) //nolint:errcheck // it has only read
+		defer tx.Rollback(t.Context())
 		if err := leftOver(t.Context(), tx); err != nil {
 			t.Error(err)
 		}

@@ -152,7 +152,7 @@ func (p *Pooler) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command(p.program, p.path("pgbouncer.ini")) //nolint:noctx // it outlives its start
+	cmd := exec.Command(p.program, p.path("pgbouncer.ini"))
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = untilDeath(p.as)
