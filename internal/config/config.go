@@ -125,6 +125,7 @@ type Staging struct {
 	Reserve       int64         `env:"STAGING_RESERVE" envDefault:"1GiB"` // bytes that stay free
 	Retention     time.Duration `env:"STAGING_RETENTION" envDefault:"7d"` // of the bytes of a failed upload
 	UnfinishedTTL time.Duration `env:"UNFINISHED_TTL" envDefault:"24h"`   // of an upload that nobody goes on with
+	TrashTTL      time.Duration `env:"TRASH_RETENTION" envDefault:"7d"`   // of bytes that no upload needs
 }
 
 // Delivery is how staged files go to their providers.

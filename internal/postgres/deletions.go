@@ -300,11 +300,11 @@ func AdoptDeletions(ctx context.Context, pool *pgxpool.Pool, q *Queue, dead time
 			FROM slipway.file_deletions d
 			WHERE NOT EXISTS (
 			      SELECT FROM slipway.river_job j
-			      WHERE j.id = d.job_id AND j.state NOT IN ('completed', 'cancelled', 'discarded')
+			      WHERE j.id = d.job_id AND j.kind = @kind AND j.args ->> 'deletion_id' = d.id::text AND `+willRun+`
 			        AND NOT (j.state = 'running' AND j.attempted_at < now() - @dead::interval))
 			ORDER BY d.id
 			LIMIT 50
-			FOR UPDATE OF d SKIP LOCKED`, args{"dead": dead})
+			FOR UPDATE OF d SKIP LOCKED`, args{"dead": dead, "kind": upload.DeleteArgs{}.Kind()})
 		found, err := collect("look for deletions that nobody works on", rows, err, scanDeletion)
 		if err != nil {
 			return err

@@ -100,7 +100,7 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 			SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
 			       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
 			FROM slipway.uploads u
-			JOIN slipway.river_job j ON j.id = u.job_id
+			JOIN slipway.river_job j ON j.id = u.job_id AND `+pushesUpload+`
 			WHERE u.status IN ('queued', 'retrying', 'pushing')
 			  AND j.state = 'running'
 			  AND greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) < now()
@@ -206,8 +206,15 @@ func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, job int64, user string
 		Data: map[string]any{"code": e.Code, "message": e.Message}})
 }
 
-// Adopt gives a job to uploads that wait for delivery and whose River row will never run: it ended,
-// or is not there any more. It repairs what no crash should have left.
+// pushesUpload tells of a River row j that it is a push of u: what it is called by is not enough.
+const pushesUpload = `j.kind = 'push' AND j.args ->> 'upload_id' = u.id::text`
+
+// willRun tells of a River row j that it runs, or will.
+const willRun = `j.state IN ('available', 'scheduled', 'retryable', 'running')`
+
+// Adopt gives a job to uploads that wait for delivery and whose River row will never run, or long after it
+// should: it ended, is not there any more, or is another's. It repairs what no crash should have left. The row
+// that it replaces finds nothing to do, if it ever runs.
 func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 	n := 0
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -218,10 +225,11 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 			  AND (u.lease_until IS NULL OR u.lease_until < now())
 			  AND NOT EXISTS (
 			      SELECT FROM slipway.river_job j
-			      WHERE j.id = u.job_id AND j.state NOT IN ('completed', 'cancelled', 'discarded'))
+			      WHERE j.id = u.job_id AND `+pushesUpload+` AND `+willRun+`
+			        AND (j.state IN ('available', 'running') OR j.scheduled_at < greatest(now(), u.next_attempt_at) + @late))
 			ORDER BY u.id
 			LIMIT 50
-			FOR UPDATE OF u SKIP LOCKED`, args{})
+			FOR UPDATE OF u SKIP LOCKED`, args{"late": tooLate})
 		found, err := collect("look for uploads without a job", rows, err, scanUpload)
 		if err != nil {
 			return err
@@ -250,6 +258,9 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 	}
 	return n, nil
 }
+
+// tooLate is how much later than our row says River's may be due: more than clocks may differ.
+const tooLate = 5 * time.Minute
 
 // Idle tells whether no upload waits for delivery, nor to be verified, and no file to be deleted. A file
 // that its provider has refused to delete often enough keeps nobody waiting.

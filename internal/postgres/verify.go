@@ -261,11 +261,11 @@ func AdoptDirect(ctx context.Context, pool *pgxpool.Pool, q *Queue, dead time.Du
 			  AND u.status IN ('verifying', 'reserved', 'completed')
 			  AND NOT EXISTS (
 			      SELECT FROM slipway.river_job j
-			      WHERE j.id = u.job_id AND j.state NOT IN ('completed', 'cancelled', 'discarded')
+			      WHERE j.id = u.job_id AND j.kind = @kind AND j.args ->> 'upload_id' = u.id::text AND `+willRun+`
 			        AND NOT (j.state = 'running' AND j.attempted_at < now() - @dead::interval))
 			ORDER BY u.id
 			LIMIT 50
-			FOR UPDATE OF u SKIP LOCKED`, args{"dead": dead})
+			FOR UPDATE OF u SKIP LOCKED`, args{"dead": dead, "kind": upload.VerifyArgs{}.Kind()})
 		if err != nil {
 			return fmt.Errorf("look for questions that nobody asks: %w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,30 +21,39 @@ type Sweeper struct {
 	Staging    staging.Store
 	LeaseTTL   time.Duration // of the leases that it reaps
 	KeepFailed time.Duration
+	KeepTrash  time.Duration // what nobody needs of staging
 	AskedFor   time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
 	ReapEvery  time.Duration // 0: 2 s
 	TidyEvery  time.Duration // 0: 30 s
+	ClearEvery time.Duration // 0: 10 min
+	Grace      time.Duration // 0: Grace
 	Log        *slog.Logger
 }
 
-// sweepLimit bounds one look at the database.
-const sweepLimit = 30 * time.Second
+// What one look may take.
+const (
+	sweepLimit = 30 * time.Second
+	clearLimit = 10 * time.Minute // at every file in staging
+)
 
-// Run sweeps until ctx ends.
+// Run sweeps until ctx ends. The dead are looked for beside all else, which may take long.
 func (s *Sweeper) Run(ctx context.Context) {
-	reap := time.NewTicker(cmp.Or(s.ReapEvery, 2*time.Second))
-	defer reap.Stop()
-	tidy := time.NewTicker(cmp.Or(s.TidyEvery, 30*time.Second))
-	defer tidy.Stop()
-	s.tidy(ctx)
-	for {
+	var loops sync.WaitGroup
+	loops.Go(func() { every(ctx, cmp.Or(s.ReapEvery, 2*time.Second), s.reap) })
+	loops.Go(func() { every(ctx, cmp.Or(s.TidyEvery, 30*time.Second), s.tidy) })
+	loops.Go(func() { every(ctx, cmp.Or(s.ClearEvery, 10*time.Minute), s.clear) })
+	loops.Wait()
+}
+
+// every calls look now and then on each tick, until ctx ends.
+func every(ctx context.Context, period time.Duration, look func(context.Context)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		look(ctx)
 		select {
 		case <-ctx.Done():
-			return
-		case <-reap.C:
-			s.reap(ctx)
-		case <-tidy.C:
-			s.tidy(ctx)
+		case <-tick.C:
 		}
 	}
 }
@@ -61,8 +71,8 @@ func (s *Sweeper) reap(ctx context.Context) {
 	}
 }
 
-// tidy gives jobs to uploads and deletions that have none, forgets old signatures and notifications, and lets the bytes
-// of ended uploads go.
+// tidy gives jobs to uploads and deletions that have none, ends uploads that nobody goes on with, forgets old
+// signatures and notifications, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -76,10 +86,20 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	} else if n > 0 {
 		s.Log.Info("providers are asked about direct uploads", "uploads", n)
 	}
+	if n, err := postgres.ResumeDeleting(ctx, s.Pool, s.Queue); err != nil {
+		s.Log.Warn("look for deletions that were forgotten", "error", err)
+	} else if n > 0 {
+		s.Log.Warn("nothing said any more what is to be deleted", "uploads", n)
+	}
 	if n, err := postgres.AdoptDeletions(ctx, s.Pool, s.Queue, cmp.Or(s.AskedFor, time.Minute)); err != nil {
 		s.Log.Warn("look for deletions that nobody works on", "error", err)
 	} else if n > 0 {
 		s.Log.Warn("deletions had no job that would run", "files", n)
+	}
+	if n, err := postgres.ExpireUnfinished(ctx, s.Pool, unstageBatch); err != nil {
+		s.Log.Warn("end uploads that nobody goes on with", "error", err)
+	} else if n > 0 {
+		s.Log.Info("uploads have expired", "uploads", n)
 	}
 	if err := postgres.PruneHandouts(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old signatures", "error", err)
