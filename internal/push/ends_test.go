@@ -341,12 +341,13 @@ func (y *yard) changes(t *testing.T, id upload.ID) (all []upload.Status) {
 	return all
 }
 
-// pass lets time pass, for what waits for signatures to run out, until an upload is in a status and nothing
+// pass lets time pass, for what waits for signatures and pauses to run out, until an upload is in a status and nothing
 // of it is to be removed any more.
 func (y *yard) pass(t *testing.T, id upload.ID, status upload.Status) {
 	t.Helper()
 	y.await(t, id, string(status), func(u upload.Upload) bool {
 		for _, sql := range []string{
+			`UPDATE slipway.providers SET paused_until = NULL`,
 			`UPDATE slipway.file_deletions SET since = since - interval '3 hours' WHERE since > now()`,
 			`UPDATE slipway.river_job SET state = 'available', scheduled_at = now() WHERE kind = 'delete_asset' AND state = 'scheduled'`,
 		} {
