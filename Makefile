@@ -23,7 +23,7 @@ run: build ## run everything on this machine: make run ARGS="--port 4000"
 # Packages run side by side on as many cores as there are.
 .PHONY: test
 test: test-tools ## run all tests
-	go test -timeout 10m ./...
+	go test -count=1 -timeout 10m ./...
 
 .PHONY: check
 check: format vet lint imports vulnerabilities race ## all that a change must pass
@@ -58,7 +58,7 @@ test-tools:
 
 .PHONY: race
 race: test-tools
-	go test -race -timeout 20m ./...
+	go test -race -count=1 -timeout 20m ./...
 
 .PHONY: bench
 bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only small"
