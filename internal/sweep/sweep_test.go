@@ -30,8 +30,11 @@ func TestMain(m *testing.M) {
 // place is a database and staging with a sweeper that runs.
 type place struct {
 	pool    *pgxpool.Pool
+	path    string // of staging
 	staging *dir.Store
 	ingest  *ingest.Ingest
+	sweeper sweep.Sweeper
+	stop    func() // the sweeper that runs
 }
 
 func newPlace(t *testing.T, ttl time.Duration) *place {
@@ -45,24 +48,44 @@ func newPlace(t *testing.T, ttl time.Duration) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := dir.New(t.TempDir(), dir.Options{})
+	path := t.TempDir()
+	store, err := dir.New(path, dir.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	p := &place{pool: pool, staging: store, ingest: &ingest.Ingest{
+	p := &place{pool: pool, path: path, staging: store, ingest: &ingest.Ingest{
 		Pool: pool, Queue: queue, Staging: store, Log: log,
 		Providers: []string{"uploadcare"}, DefaultProvider: "uploadcare", MaxAttempts: 3, DeliverWithin: time.Hour,
 	}}
-	s := sweep.Sweeper{Pool: pool, Queue: queue, Staging: store, LeaseTTL: ttl, KeepFailed: time.Hour, Log: log, ReapEvery: 20 * time.Millisecond, TidyEvery: 20 * time.Millisecond}
+	p.sweeper = sweep.Sweeper{
+		Pool: pool, Queue: queue, Staging: store, LeaseTTL: ttl, KeepFailed: time.Hour, KeepTrash: time.Hour, Log: log,
+		ReapEvery: 20 * time.Millisecond, TidyEvery: 20 * time.Millisecond, ClearEvery: 20 * time.Millisecond,
+	}
+	p.run(t)
+	return p
+}
+
+// run starts the sweeper.
+func (p *place) run(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
+	s := p.sweeper
 	running.Go(func() { s.Run(ctx) })
-	t.Cleanup(func() {
+	p.stop = func() {
 		cancel()
 		running.Wait()
-	})
-	return p
+	}
+	t.Cleanup(p.stop)
+}
+
+// restart has the sweeper reap leases of another life.
+func (p *place) restart(t *testing.T, ttl time.Duration) {
+	t.Helper()
+	p.stop()
+	p.sweeper.LeaseTTL = ttl
+	p.run(t)
 }
 
 func (p *place) accept(t *testing.T) upload.Upload {
@@ -100,6 +123,27 @@ func (p *place) await(t *testing.T, id upload.ID, what string, ok func(upload.Up
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("the upload was not %s: %+v", what, u)
+		}
+		<-tick.C
+	}
+}
+
+// awaitRow waits until a query answers true.
+func (p *place) awaitRow(t *testing.T, sql string, a ...any) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var ok bool
+		if err := p.pool.QueryRow(t.Context(), sql, a...).Scan(&ok); err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", sql)
 		}
 		<-tick.C
 	}
