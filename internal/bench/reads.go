@@ -152,7 +152,11 @@ func newReader(ctx context.Context, address string) (*client, error) {
 
 func (c *client) get(path string) ([]byte, error) {
 	resp, err := c.exchange([]byte("GET " + path + c.headers))
-	return answered(resp, err, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return content(resp, http.StatusOK)
 }
 
 // readTimes measures the reads of a person who looks at what they have, in milliseconds at p99.

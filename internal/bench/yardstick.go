@@ -196,16 +196,16 @@ func put(ctx context.Context, args []string) error {
 
 // accepted demands a 202.
 func accepted(resp *http.Response, err error) error {
-	_, err = answered(resp, err, http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = content(resp, http.StatusAccepted)
 	return err
 }
 
-// answered returns the body of an answer that has the status.
-func answered(resp *http.Response, err error, status int) ([]byte, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
+// content reads the body of an answer, which has to have the status.
+func content(resp *http.Response, status int) ([]byte, error) {
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != status {
 		err = fmt.Errorf("answered %s: %.300s", resp.Status, body)
