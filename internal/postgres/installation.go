@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"slipway/internal/upload"
 )
 
 // Installation is who a database is.
@@ -56,28 +59,75 @@ func ReadInstallation(ctx context.Context, db DB, url string) (Installation, err
 
 // Rehome makes the database the installation of the place that url leads to. As a copy it becomes
 // somebody else: it gets ids of its own, so that nothing of the original's is ever overwritten, and what
-// was stored until then can be deleted only there; upload tokens of the original's are good only there, too.
-// Moved, it stays who it was.
+// was stored until then can be deleted only there; upload tokens of the original's are good only there, too;
+// and what was on its way goes on only there. Moved, it stays who it was.
 func Rehome(ctx context.Context, db DB, url string, copied bool) error {
 	host, database, err := Place(url)
 	if err != nil {
 		return err
 	}
-	tag, err := db.Exec(ctx, `
+	b := &pgx.Batch{} // one transaction
+	b.Queue(`
 		UPDATE slipway.installation
 		SET host = @host, database_name = @database,
 		    id = CASE WHEN @copied THEN 'slipway-' || left(replace(gen_random_uuid()::text, '-', ''), 12) ELSE id END,
 		    staging_id = CASE WHEN @copied THEN NULL ELSE staging_id END,
 		    token_secret = CASE WHEN @copied THEN uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) ELSE token_secret END,
 		    copied_at = CASE WHEN @copied THEN now() ELSE copied_at END`,
-		args{"host": host, "database": database, "copied": copied})
-	if err != nil {
+		args{"host": host, "database": database, "copied": copied}).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return ErrSchemaOld
+		}
+		return nil
+	})
+	if copied {
+		leaveToOriginal(b)
+	}
+	if err := db.SendBatch(ctx, b).Close(); errors.Is(err, ErrSchemaOld) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("write the installation: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return ErrSchemaOld
-	}
 	return nil
+}
+
+// leaveToOriginal ends what was on its way in the database that this is a copy of: its bytes are in the
+// original's staging, and the original delivers them. Deletions stay, for whoever works on them sees whose the
+// assets are.
+func leaveToOriginal(b *pgx.Batch) {
+	left := upload.Error{Code: upload.OtherInstallation, FixableBy: upload.ByYou,
+		Message: "This database was copied while the file was on its way. The original delivers it there; send it again to have it here, too."}
+	b.Queue(`
+		WITH ended AS (
+			UPDATE slipway.uploads
+			SET `+setError+`, status = CASE status WHEN 'reserved' THEN 'expired' ELSE 'failed' END,
+			    lease_epoch = lease_epoch + 1, receive_epoch = receive_epoch + 1, lease_owner = NULL, lease_until = NULL,
+			    next_attempt_at = NULL, expires_at = NULL, version = version + 1
+			WHERE status IN ('receiving', 'fetching', 'reserved', 'verifying', 'queued', 'pushing', 'retrying')
+			RETURNING id, user_id, status, attempt
+		)
+		INSERT INTO slipway.upload_events (upload_id, user_id, type, status, attempt, data)
+		SELECT id, user_id, 'status', status, attempt, jsonb_build_object('code', @code::text, 'message', @message::text)
+		FROM ended
+		ORDER BY user_id, id`, errorArgs(left, args{}))
+	b.Queue(`
+		UPDATE slipway.uploads
+		SET unstaged_at = now(), staged_until = NULL, version = version + 1
+		WHERE unstaged_at IS NULL`, args{})
+	b.Queue(`DELETE FROM slipway.staging_reservations`, args{})
+	b.Queue(`
+		UPDATE slipway.push_sessions
+		SET closed_at = now(), outcome = 'abandoned'
+		WHERE closed_at IS NULL`, args{})
+	b.Queue(`
+		UPDATE slipway.direct_uploads d
+		SET details_due = false, owned = d.owned AND u.status NOT IN ('failed', 'expired')
+		FROM slipway.uploads u
+		WHERE u.id = d.upload_id AND (d.details_due OR d.owned)`, args{})
+	b.Queue(`
+		UPDATE slipway.river_job
+		SET state = 'cancelled', finalized_at = now()
+		WHERE kind IN ('push', 'verify', 'hint') AND state NOT IN ('completed', 'cancelled', 'discarded')`, args{})
 }
 
 // ErrOtherStaging means that a process sees another staging store than the one whose bytes the
