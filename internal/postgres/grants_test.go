@@ -28,6 +28,7 @@ var rights = map[string]string{
 	"slipway.staging_reservations": "SELECT, DELETE, INSERT (bytes, expires_at, upload_id, user_id), UPDATE (expires_at)",
 	"slipway.idempotency_keys":     "SELECT",
 	"slipway.user_usage":           "SELECT",
+	"slipway.usage_changes":        "SELECT",
 	"slipway.user_limits":          "SELECT",
 	"slipway.providers":            "SELECT",
 	"slipway.webhooks":             "INSERT",

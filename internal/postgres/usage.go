@@ -31,6 +31,8 @@ type Usage struct {
 	Uploads   int64  // begun today, UTC
 	Resets    time.Duration
 	Limits    Limits // the user's own
+
+	Changes int64 // that are not added up yet
 }
 
 // ReadUsage returns how much a user uses beside what is held for the upload except, and the user's own
@@ -62,9 +64,11 @@ func queueUsageLock(b *pgx.Batch, user string) {
 
 func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u *Usage) {
 	b.Queue(`
-		SELECT coalesce(t.staged_files, 0), coalesce(t.staged_bytes, 0), coalesce(t.pending_files, 0), coalesce(t.pending_bytes, 0),
-		       coalesce(t.stored_files, 0), coalesce(t.stored_bytes, 0), CASE WHEN t.day = d.today THEN t.uploads ELSE 0 END,
-		       h.files, h.bytes, (d.today + 1)::timestamp AT TIME ZONE 'UTC' - now(),
+		SELECT coalesce(t.staged_files, 0) + c.staged_files, coalesce(t.staged_bytes, 0) + c.staged_bytes,
+		       coalesce(t.pending_files, 0) + c.pending_files, coalesce(t.pending_bytes, 0) + c.pending_bytes,
+		       coalesce(t.stored_files, 0) + c.stored_files, coalesce(t.stored_bytes, 0) + c.stored_bytes,
+		       CASE WHEN t.day = d.today THEN t.uploads ELSE 0 END + c.uploads,
+		       h.files, h.bytes, c.changes, (d.today + 1)::timestamp AT TIME ZONE 'UTC' - now(),
 		       CASE WHEN @staged::bigint IS NOT NULL THEN coalesce(l.staged_bytes, @staged) END,
 		       CASE WHEN @stored::bigint IS NOT NULL THEN coalesce(l.stored_bytes, @stored) END,
 		       CASE WHEN @uploads::bigint IS NOT NULL THEN coalesce(l.uploads_per_day, @uploads) END,
@@ -73,6 +77,15 @@ func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u
 		FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) d
 		LEFT JOIN slipway.user_usage t ON t.user_id = @user
 		LEFT JOIN slipway.user_limits l ON l.user_id = @user
+		CROSS JOIN LATERAL (
+			SELECT coalesce(sum(staged_files), 0)::bigint AS staged_files, coalesce(sum(staged_bytes), 0)::bigint AS staged_bytes,
+			       coalesce(sum(pending_files), 0)::bigint AS pending_files, coalesce(sum(pending_bytes), 0)::bigint AS pending_bytes,
+			       coalesce(sum(stored_files), 0)::bigint AS stored_files, coalesce(sum(stored_bytes), 0)::bigint AS stored_bytes,
+			       coalesce(sum(uploads) FILTER (WHERE day = d.today), 0)::bigint AS uploads,
+			       count(*) AS changes
+			FROM slipway.usage_changes
+			WHERE user_id = @user
+		) c
 		CROSS JOIN (
 			SELECT count(*) AS files, coalesce(sum(bytes), 0)::bigint AS bytes
 			FROM slipway.staging_reservations
@@ -82,7 +95,7 @@ func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u
 			"uploads": everybody.Uploads, "receiving": everybody.Receiving, "requests": everybody.Requests},
 	).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&u.Staged.Files, &u.Staged.Bytes, &u.Pending.Files, &u.Pending.Bytes, &u.Stored.Files, &u.Stored.Bytes, &u.Uploads,
-			&u.Receiving.Files, &u.Receiving.Bytes, &u.Resets,
+			&u.Receiving.Files, &u.Receiving.Bytes, &u.Changes, &u.Resets,
 			&u.Limits.StagedBytes, &u.Limits.StoredBytes, &u.Limits.Uploads, &u.Limits.Receiving, &u.Limits.Requests)
 	})
 }
@@ -161,6 +174,51 @@ func RequestLimit(ctx context.Context, db DB, user string, everybody int64) (n i
 		return 0, fmt.Errorf("read the limit: %w", err)
 	}
 	return n, nil
+}
+
+// addUpBatch bounds one statement, and the transaction that it is.
+const addUpBatch = 10_000
+
+// AddUpUsage adds to what users use what has changed since, so that there is little to add for who asks: of
+// one user, or of all where user is "".
+func AddUpUsage(ctx context.Context, db DB, user string) error {
+	for {
+		var n int
+		err := db.QueryRow(ctx, `
+			WITH gone AS (
+				DELETE FROM slipway.usage_changes
+				WHERE ctid IN (
+				    SELECT ctid
+				    FROM slipway.usage_changes
+				    WHERE @user::text = '' OR user_id = @user
+				    LIMIT @batch
+				    FOR UPDATE SKIP LOCKED)
+				RETURNING *
+			), latest AS (
+				SELECT *, max(day) OVER (PARTITION BY user_id) AS last_day FROM gone
+			), added AS (
+				INSERT INTO slipway.user_usage AS t (
+					user_id, staged_files, staged_bytes, pending_files, pending_bytes, stored_files, stored_bytes, day, uploads)
+				SELECT user_id, sum(staged_files), sum(staged_bytes), sum(pending_files), sum(pending_bytes), sum(stored_files), sum(stored_bytes),
+				       last_day, coalesce(sum(uploads) FILTER (WHERE day = last_day), 0)
+				FROM latest
+				GROUP BY user_id, last_day
+				ORDER BY user_id
+				ON CONFLICT (user_id) DO UPDATE
+				SET staged_files = t.staged_files + excluded.staged_files, staged_bytes = t.staged_bytes + excluded.staged_bytes,
+				    pending_files = t.pending_files + excluded.pending_files, pending_bytes = t.pending_bytes + excluded.pending_bytes,
+				    stored_files = t.stored_files + excluded.stored_files, stored_bytes = t.stored_bytes + excluded.stored_bytes,
+				    uploads = CASE WHEN t.day < excluded.day THEN excluded.uploads WHEN t.day = excluded.day THEN t.uploads + excluded.uploads ELSE t.uploads END,
+				    day = greatest(t.day, excluded.day)
+			)
+			SELECT count(*) FROM gone`, args{"batch": addUpBatch, "user": user}).Scan(&n)
+		if err != nil {
+			return fmt.Errorf("add up the usage: %w", err)
+		}
+		if n < addUpBatch {
+			return nil
+		}
+	}
 }
 
 // ForgetUsage removes what is held for uploads that ended unseen, and rates that are full again.

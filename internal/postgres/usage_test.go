@@ -24,7 +24,7 @@ func (b bench) usage(t *testing.T, everybody postgres.Limits) (u postgres.Usage)
 	if u.Resets <= 0 || u.Resets > 24*time.Hour {
 		t.Errorf("the day ends in %s", u.Resets)
 	}
-	u.Resets = 0
+	u.Resets, u.Changes = 0, 0
 	return u
 }
 
@@ -42,6 +42,9 @@ func (b bench) recounted(t *testing.T) string {
 
 func (b bench) counted(t *testing.T) string {
 	t.Helper()
+	if err := postgres.AddUpUsage(t.Context(), b.Pool, ""); err != nil {
+		t.Fatal(err)
+	}
 	return one[string](t, b.Pool, `
 		SELECT coalesce(jsonb_agg(jsonb_build_object('user', user_id, 'staged', staged_bytes, 'pending', pending_bytes, 'stored', stored_bytes) ORDER BY user_id), '[]')::text
 		FROM slipway.user_usage
@@ -115,13 +118,21 @@ func TestUsageFollowsAnUpload(t *testing.T) {
 func TestADaysUploadsAreForgottenTheNext(t *testing.T) {
 	b := newBench(t)
 	b.accepted(t, staged("alice"))
-	b.exec(t, `UPDATE slipway.user_usage SET day = day - 1, uploads = 7`)
+	b.exec(t, `UPDATE slipway.usage_changes SET day = day - 1, uploads = 7`)
+	if got := b.usage(t, postgres.Limits{}).Uploads; got != 0 {
+		t.Errorf("%d uploads count that were begun yesterday, before they are added up", got)
+	}
+	b.counted(t)
 	if got := b.usage(t, postgres.Limits{}).Uploads; got != 0 {
 		t.Errorf("%d uploads count that were begun yesterday", got)
 	}
 	b.accepted(t, staged("alice"))
 	if got := b.usage(t, postgres.Limits{}).Uploads; got != 1 {
 		t.Errorf("%d uploads count, want today's one", got)
+	}
+	b.counted(t)
+	if got := b.usage(t, postgres.Limits{}).Uploads; got != 1 {
+		t.Errorf("%d uploads count once they are added up, want today's one", got)
 	}
 }
 

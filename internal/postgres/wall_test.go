@@ -33,6 +33,7 @@ var behind = map[string]string{
 	"slipway.upload_status":        "user_id",
 	"slipway.file_deletions":       "user_id",
 	"slipway.user_usage":           "user_id",
+	"slipway.usage_changes":        "user_id",
 	"slipway.user_limits":          "user_id",
 	"slipway.river_job":            "metadata ->> 'user_id'",
 	"public.uploadcare_files":      "user_id",
@@ -48,6 +49,7 @@ func (b bench) populate(t *testing.T, user string) {
 	b.exec(t, `INSERT INTO slipway.direct_handouts (user_id, provider, minute) VALUES ($1, 'uploadcare', now())`, user)
 	b.exec(t, `INSERT INTO slipway.direct_uploads (upload_id, user_id, provider) VALUES ($1, $2, 'uploadcare')`, u.ID, user)
 	b.exec(t, `INSERT INTO slipway.file_deletions (id, user_id, provider, asset, job_id) VALUES ($1, $2, 'uploadcare', '{}', 0)`, upload.NewID(), user)
+	b.exec(t, `INSERT INTO slipway.user_usage (user_id, day) VALUES ($1, now())`, user)
 	b.exec(t, `INSERT INTO slipway.user_limits (user_id) VALUES ($1)`, user)
 	b.exec(t, guides.UploadcareInsert, "asset of "+user, "https://cdn.test/", user)
 	b.exec(t, guides.CloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)

@@ -44,8 +44,14 @@ func (q *Quotas) Hold(ctx context.Context, user string, id upload.ID, length int
 	if err != nil {
 		return nil, err
 	}
+	if h.usage.Changes > fewChanges {
+		h.ask("add up what a user uses", func(ctx context.Context) error { return postgres.AddUpUsage(ctx, q.pool, user) })
+	}
 	return h, nil
 }
+
+// fewChanges are read in no time; the sweep adds them up.
+const fewChanges = 200
 
 // Release lets the room go. It may be called more than once.
 func (h *Hold) Release() {

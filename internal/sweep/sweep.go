@@ -107,6 +107,9 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	if err := postgres.PruneWebhooks(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old notifications", "error", err)
 	}
+	if err := postgres.AddUpUsage(ctx, s.Pool, ""); err != nil {
+		s.Log.Warn("add up what users use", "error", err)
+	}
 	if err := postgres.ForgetUsage(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget what users used", "error", err)
 	}
