@@ -153,6 +153,9 @@ func migrateRiver(ctx context.Context, pool *pgxpool.Pool, n Names) error {
 		if _, err := pool.Exec(ctx, n.SQL(riverAccess)); err != nil {
 			return fmt.Errorf("who may use them: %w", err)
 		}
+		if _, err := pool.Exec(ctx, n.SQL(riverLanes)); err != nil {
+			return fmt.Errorf("whose turn it is: %w", err)
+		}
 		return nil
 	})
 }

@@ -40,6 +40,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		s.Backoff = Backoff
 	}
 	s.Rest = cmp.Or(s.Rest, 30*time.Second)
+	s.Patience = cmp.Or(s.Patience, 10*time.Second)
 	if s.PollOnly {
 		s.Poll = cmp.Or(s.Poll, time.Second)
 	}
@@ -48,8 +49,10 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	s.VerifyWithin = cmp.Or(s.VerifyWithin, 7*24*time.Hour)
 	w := &worker{Settings: s, pool: pool, staging: store, providers: map[string]provider.Provider{}, leases: newLeases(pool, log), log: log, next: map[int64]time.Time{}}
 	queues := map[string]river.QueueConfig{}
+	var lanes []string // of pushes
 	for _, p := range providers {
 		w.providers[p.Name()] = p
+		lanes = append(lanes, upload.Queues(p.Name())...)
 		for _, q := range append(upload.Queues(p.Name()), upload.VerifyQueue(p.Name()), upload.DeleteQueue(p.Name())) {
 			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
@@ -81,6 +84,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 		svc.done.Go(func() { w.watchAccount(ctx, p) })
 	}
 	svc.done.Go(func() { w.leases.run(ctx) })
+	svc.done.Go(func() { w.takeTurns(ctx, lanes) })
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		cancel()
 		svc.done.Wait()

@@ -30,6 +30,7 @@ type Settings struct {
 	VerifyWithin  time.Duration                   // how long a provider is asked about a file that a browser sent; 0: 7 days
 	Backoff       func(attempt int) time.Duration // nil: Backoff
 	Rest          time.Duration                   // before what an operator must mend is looked at again; 0: 30 s
+	Patience      time.Duration                   // how long backlogs wait behind first files before they take turns; 0: 10 s
 	PollOnly      bool                            // the database announces no jobs: look for them each second
 	Poll          time.Duration                   // how often jobs whose time has come are looked for; 0: 5 s
 	Settle        time.Duration                   // how long a stopped push may still come to an asset; 0: 2.5 min
