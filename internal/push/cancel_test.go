@@ -125,8 +125,8 @@ func (d *desk) retries(t *testing.T, id upload.ID, body string) reply {
 }
 
 // awaitRequest waits until a provider has seen so many requests, and until the last of them has ended if that
-// is asked for.
-func (y *yard) awaitRequest(t *testing.T, providerName string, r providersim.Rule, ended bool) {
+// is asked for. It returns the last.
+func (y *yard) awaitRequest(t *testing.T, providerName string, r providersim.Rule, ended bool) providersim.Request {
 	t.Helper()
 	path := regexp.MustCompile(r.Path)
 	deadline := time.Now().Add(30 * time.Second)
@@ -135,7 +135,7 @@ func (y *yard) awaitRequest(t *testing.T, providerName string, r providersim.Rul
 	for {
 		found := y.controls[providerName].Requests.Find(r.Method, path)
 		if len(found) > r.Skip && (!ended || found[len(found)-1].Ended) {
-			return
+			return found[len(found)-1]
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s has seen %d of %s %s", providerName, len(found), r.Method, r.Path)

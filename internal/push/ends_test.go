@@ -99,12 +99,18 @@ func held(at string, faults ...fault) making {
 	}
 }
 
-// become is an upload that has come to a status.
+// become is an upload that has come to a status, and stays there.
 func become(status upload.Status, faults ...fault) making {
 	return func(t *testing.T, y *yard, _ *desk, name string) upload.ID {
 		t.Helper()
 		y.faults(t, name, faults)
-		return y.awaitStatus(t, y.accept(t, name, large(name)).ID, status).ID
+		content := large
+		if len(faults) == 0 {
+			content = small
+		}
+		return y.await(t, y.accept(t, name, content(name)).ID, string(status), func(u upload.Upload) bool {
+			return u.Status == status && (u.NextAttemptAt == nil || time.Until(*u.NextAttemptAt) > time.Minute)
+		}).ID
 	}
 }
 
@@ -413,13 +419,13 @@ func (noEnd) Err() error                        { return nil }
 func TestASleeperThatWakesLeavesNothing(t *testing.T) {
 	for _, tt := range []struct {
 		provider, at string
-		stored       int // assets that its waking makes
+		status       int // of the call that it then makes
 	}{
-		{"uploadcare", "a part", 0},
-		{"uploadcare", "the completing call", 0},
-		{"uploadcare", "the last call", 0},
-		{"cloudinary", "a part", 0},
-		{"cloudinary", "the completing call", 1},
+		{"uploadcare", "a part", 200},
+		{"uploadcare", "the completing call", 200},
+		{"uploadcare", "the last call", 200}, // about a file that is gone
+		{"cloudinary", "a part", 200},
+		{"cloudinary", "the completing call", 200}, // and by that the file is stored
 	} {
 		for what, ask := range map[string]func(*testing.T, *desk, upload.ID){
 			"canceled": func(t *testing.T, d *desk, id upload.ID) { t.Helper(); d.cancels(t, id) },
@@ -447,11 +453,10 @@ func TestASleeperThatWakesLeavesNothing(t *testing.T) {
 				events := y.changes(t, u.ID)
 
 				close(line.wake)
-				y.awaitRequest(t, tt.provider, where, true)
-				fallAsleep()
-				if n := len(y.lasting(t, tt.provider)); n != tt.stored {
-					t.Errorf("waking made %d assets, want %d", n, tt.stored)
+				if r := y.awaitRequest(t, tt.provider, where, true); r.Status != tt.status {
+					t.Errorf("its call is answered with %d, want %d", r.Status, tt.status)
 				}
+				fallAsleep()
 				y.worker(t)
 				y.cleared(t, tt.provider, u.ID)
 				now, err := postgres.UploadOf(t.Context(), y.pool, u.ID)
@@ -465,7 +470,7 @@ func TestASleeperThatWakesLeavesNothing(t *testing.T) {
 
 func TestWhatADeadWorkersLastCallMakesIsFound(t *testing.T) {
 	y := newYard(t)
-	y.settings.Settle = 2 * time.Second
+	y.settings.Settle = time.Hour
 	d := y.desk(t)
 	last := calls["cloudinary"]["the completing call"]
 	line := newSleeper(t, last)
@@ -481,6 +486,10 @@ func TestWhatADeadWorkersLastCallMakesIsFound(t *testing.T) {
 	if n := len(y.lasting(t, "cloudinary")); n != 1 {
 		t.Errorf("the last call made %d assets", n)
 	}
+	if _, err := y.pool.Exec(t.Context(), `UPDATE slipway.file_deletions SET since = since - interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	y.pass(t, u.ID, upload.Canceled)
 	y.cleared(t, "cloudinary", u.ID)
 	close(line.dead)
 	stop()
