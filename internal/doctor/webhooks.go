@@ -114,7 +114,7 @@ func (e *exam) subscribeTo(ctx context.Context, s provider.Subscriber, have []pr
 
 func (e *exam) unsubscribed(p provider.Provider, err error) {
 	var refused *provider.Error
-	if errors.As(err, &refused) && refused.Verdict == provider.Account {
+	if errors.As(err, &refused) && (refused.Verdict == provider.Account || refused.Verdict == provider.Denied) {
 		e.fail(p.Name(), "see whether the keys are right, and whether the account's plan has webhooks; all goes on without them, only later", "it does not let us subscribe: %v", reason(err))
 		return
 	}

@@ -11,15 +11,17 @@ type Verdict int
 
 const (
 	Transient   Verdict = iota // try again later; costs an attempt
-	Throttled                  // wait what they say; costs no attempt
+	Throttled                  // nothing from this account goes before RetryAfter; costs no attempt
+	Spent                      // no more calls of this kind before RetryAfter, what needs none goes on; costs no attempt
 	Reject                     // no retry of these bytes will help
 	Account                    // nothing from this account goes until an operator acts; costs no attempt
+	Denied                     // either the keys are wrong or this request was: Check tells which
 	SessionLost                // the session is of no use any more: begin again at byte 0
 	Unknown                    // it may have been done: ask with Lookup before anything is sent again
 	Integrity                  // what arrived is not what was sent
 )
 
-var verdicts = [...]string{"transient", "throttled", "reject", "account", "session lost", "outcome unknown", "integrity"}
+var verdicts = [...]string{"transient", "throttled", "spent", "reject", "account", "denied", "session lost", "outcome unknown", "integrity"}
 
 func (v Verdict) String() string { return verdicts[v] }
 

@@ -89,7 +89,8 @@ type Provider interface {
 	Capabilities() Capabilities
 
 	// Check asks whether the credentials are good and reads the plan's limits. It changes nothing
-	// at the provider. An Error with Account means that nothing can be sent until an operator acts.
+	// at the provider. An Error with Account means that nothing can be sent until an operator acts;
+	// none has Denied.
 	Check(ctx context.Context) error
 
 	// Begin opens a session. Whatever it leaves behind when its answer is lost is harmless.

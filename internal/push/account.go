@@ -1,15 +1,40 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/semaphore"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
 	"slipway/internal/upload"
+)
+
+// What an account has met is one row, slipway.providers, that every worker reads before each call and writes after
+// a bad one:
+//
+//	the provider asks to wait           pause for so long, halve what may be on its way; one more each quiet minute
+//	it refuses the account              pause
+//	it denies a request                 ask Check: pause, or else trouble
+//	it fails, or cannot be reached      ask Check: pause, or else trouble
+//	trouble befalls enoughTrouble       pause: Check cannot see what they share
+//	uploads, and none has succeeded
+//
+// A wait that was asked for ends by itself. Any other pause is ended by a probe: when it is over, whoever claims it
+// first asks Check, and the rest wait as long again. A pause costs no upload an attempt.
+
+const (
+	// enoughTrouble is how many uploads must fail in a row, others than those that failed before.
+	enoughTrouble = 3
+	// confirmLimit bounds the question whether an account is good, asked by a worker that still holds a lease.
+	confirmLimit = 5 * time.Second
 )
 
 // pausedError ends an attempt because nothing can be sent from the account now.
@@ -20,20 +45,41 @@ type pausedError struct {
 
 func (e *pausedError) Error() string { return e.says.Message }
 
-// open returns when the account may be sent to. While it is paused nothing is; when the pause is
-// over, whoever comes first asks whether the account is good again.
-func (w *worker) open(ctx context.Context, p provider.Provider) error {
-	state, err := postgres.Provider(ctx, w.pool, p.Name())
-	if err != nil {
-		return fmt.Errorf("read the provider: %w", err)
+func paused(code upload.Code, reason string, left time.Duration) *pausedError {
+	says := upload.Error{Code: code, Retryable: true, FixableBy: upload.ByProvider, Message: reason + " Delivery goes on by itself."}
+	if code == upload.ProviderAccount {
+		says.FixableBy = upload.ByOperator
+		says.Message = reason + " Delivery goes on by itself once the operator has mended it."
 	}
-	if state.PausedUntil == nil {
+	return &pausedError{says: says, wait: left + rand.N(left/10+time.Millisecond)}
+}
+
+// standing is the pause that the account is in; nil when calls may be made, or when a probe is due.
+func standing(state postgres.ProviderState) *pausedError {
+	if state.PausedUntil == nil || state.PausedFor <= 0 {
 		return nil
 	}
-	if left := time.Until(*state.PausedUntil); left > 0 {
-		return newPause(upload.Code(state.PauseCode), state.PauseReason, left)
+	return paused(upload.Code(state.PauseCode), state.PauseReason, state.PausedFor)
+}
+
+// open returns when the account may be sent to. When a pause is over, whoever comes first asks whether the account
+// is good again.
+func (w *worker) open(ctx context.Context, p provider.Provider) (postgres.ProviderState, error) {
+	state, err := postgres.Provider(ctx, w.pool, p.Name())
+	if err != nil || state.PausedUntil == nil {
+		return state, err
 	}
-	return w.learn(ctx, p)
+	if pause := standing(state); pause != nil {
+		return state, pause
+	}
+	mine, err := postgres.ClaimProbe(ctx, w.pool, p.Name(), w.Rest)
+	if err != nil {
+		return state, err
+	}
+	if !mine {
+		return state, paused(upload.Code(state.PauseCode), state.PauseReason, w.Rest)
+	}
+	return state, w.learn(ctx, p)
 }
 
 // learn asks the account for its plan, and writes down the answer or the pause that it calls for.
@@ -41,31 +87,159 @@ func (w *worker) learn(ctx context.Context, p provider.Provider) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := p.Check(call)
-	var pe *provider.Error
-	if errors.As(err, &pe) && pe.Verdict == provider.Account {
-		paused := w.pause(ctx, p.Name(), pe)
-		w.log.Error("the provider refuses the account", "provider", p.Name(), "error", err, "again_in", paused.wait.Round(time.Second))
-		return paused
+	if pause := w.failsCheck(ctx, p, err); pause != nil {
+		w.log.Error("the provider is paused", "provider", p.Name(), "error", err, "again_in", pause.wait.Round(time.Millisecond))
+		return pause
 	}
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return postgres.LearnProvider(ctx, w.pool, p.Name(), p.Capabilities())
 }
 
-// pause stops every worker from sending to the account until it is asked again.
-func (w *worker) pause(ctx context.Context, name string, pe *provider.Error) *pausedError {
-	reason := sentence(providerTitle(name)+" refuses the account", pe.Message)
-	if err := postgres.PauseProvider(ctx, w.pool, name, string(upload.ProviderAccount), reason, w.Rest); err != nil {
-		w.log.Error("pause the provider", "provider", name, "error", err)
+// postpone keeps an upload waiting whose account is paused, without an attempt at it; 0 when it need not wait.
+func (w *worker) postpone(ctx context.Context, id upload.ID, job int64) (time.Duration, error) {
+	state, err := postgres.ProviderOf(ctx, w.pool, id, job)
+	if err != nil {
+		return 0, err
 	}
-	return newPause(upload.ProviderAccount, reason, w.Rest)
+	pause := standing(state)
+	if pause == nil {
+		return 0, nil
+	}
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.Postpone(ctx, tx, id, job, pause.says, pause.wait) })
+	if errors.Is(err, postgres.ErrNoUpload) {
+		return 0, nil // an attempt finds out what is to become of it
+	}
+	return pause.wait, err
 }
 
-func newPause(code upload.Code, reason string, left time.Duration) *pausedError {
-	return &pausedError{
-		wait: left + rand.N(left/10+time.Millisecond),
-		says: upload.Error{Code: code, Retryable: true, FixableBy: upload.ByOperator,
-			Message: reason + " Delivery goes on by itself once the operator has mended it."},
+// heed writes down what an error says of the account, and returns the pause that it comes to; nil when the error is
+// the upload's own.
+func (w *worker) heed(ctx context.Context, id upload.ID, pe *provider.Error) *pausedError {
+	switch pe.Verdict {
+	case provider.Throttled:
+		return w.throttle(ctx, pe)
+	case provider.Account:
+		return w.pause(ctx, upload.ProviderAccount, pe)
+	case provider.Denied, provider.Transient, provider.Unknown:
+		return w.confirm(ctx, id, pe)
 	}
+	return nil
+}
+
+// confirm finds out whether an error that may be the account's or the upload's is the account's.
+func (w *worker) confirm(ctx context.Context, id upload.ID, pe *provider.Error) *pausedError {
+	state, err := postgres.Provider(ctx, w.pool, pe.Provider)
+	if err != nil {
+		w.log.Error("read the provider", "provider", pe.Provider, "error", err)
+		return nil
+	}
+	if pause := standing(state); pause != nil {
+		return pause
+	}
+	p, ok := w.providers[pe.Provider]
+	if !ok {
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, confirmLimit)
+	defer cancel()
+	if pause := w.failsCheck(ctx, p, p.Check(call)); pause != nil || id == "" {
+		return pause
+	}
+	befallen, err := postgres.Trouble(ctx, w.pool, pe.Provider, id)
+	switch {
+	case err != nil:
+		w.log.Error("write the provider's trouble", "provider", pe.Provider, "error", err)
+		return nil
+	case befallen < enoughTrouble:
+		return nil
+	case pe.Verdict == provider.Denied:
+		return w.pause(ctx, upload.ProviderAccount, pe)
+	}
+	return w.pause(ctx, upload.ProviderUnavailable, pe)
+}
+
+// forgetTrouble lets what has failed before count no more against an account that has just taken a file.
+func (w *worker) forgetTrouble(ctx context.Context, log *slog.Logger, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := postgres.ForgetTrouble(ctx, w.pool, name); err != nil {
+		log.Warn("forget the provider's trouble", "error", err)
+	}
+}
+
+// failsCheck is the pause that an answer to Check calls for. That the hour's questions are spent says nothing
+// against the account.
+func (w *worker) failsCheck(ctx context.Context, p provider.Provider, err error) *pausedError {
+	var pe *provider.Error
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return nil
+	case !errors.As(err, &pe):
+		pe = &provider.Error{Provider: p.Name(), Op: "check", Verdict: provider.Transient, Message: "There was no answer in time.", Cause: err}
+	}
+	switch pe.Verdict {
+	case provider.Throttled:
+		return w.throttle(ctx, pe)
+	case provider.Spent:
+		return nil
+	case provider.Account:
+		return w.pause(ctx, upload.ProviderAccount, pe)
+	}
+	return w.pause(ctx, upload.ProviderUnavailable, pe)
+}
+
+// pause stops every worker from sending to the account until it is asked again.
+func (w *worker) pause(ctx context.Context, code upload.Code, pe *provider.Error) *pausedError {
+	reason := unavailableMessage(providerTitle(pe.Provider), pe)
+	if code == upload.ProviderAccount {
+		reason = sentence(providerTitle(pe.Provider)+" refuses the account", pe.Message)
+	}
+	if err := postgres.PauseProvider(ctx, w.pool, pe.Provider, string(code), reason, w.Rest); err != nil {
+		w.log.Error("pause the provider", "provider", pe.Provider, "error", err)
+	}
+	return paused(code, reason, w.Rest)
+}
+
+// throttle keeps every worker waiting for as long as the provider has asked for; where it does not say, longer each
+// time.
+func (w *worker) throttle(ctx context.Context, pe *provider.Error) *pausedError {
+	state, err := postgres.Provider(ctx, w.pool, pe.Provider)
+	wait := cmp.Or(pe.RetryAfter, w.Backoff(state.Throttles+1))
+	reason := fmt.Sprintf("%s asked to wait %s.", providerTitle(pe.Provider), max(wait.Round(time.Second), time.Second))
+	if err == nil {
+		err = postgres.ThrottleProvider(ctx, w.pool, pe.Provider, reason, wait, w.fullParallel())
+	}
+	if err != nil {
+		w.log.Error("throttle the provider", "provider", pe.Provider, "error", err)
+	}
+	return paused(upload.ProviderThrottled, reason, wait)
+}
+
+// fullParallel is how many requests with a file's bytes a worker has on their way to a provider at most.
+func (w *worker) fullParallel() int {
+	return len(upload.Queues("")) * max(w.FilesInFlight, 1) * max(w.PartsInFlight, 1)
+}
+
+// doors is how many requests with a file's bytes may be on their way to an account; each takes its share.
+const doors = 1 << 30
+
+// narrow returns when a request with a file's bytes may go out, of which at most limit may be on their way to an
+// account. done is to be called when it is over.
+func (w *worker) narrow(ctx context.Context, name string, limit int) (done func(), err error) {
+	share := int64(doors / max(limit, 1))
+	door := w.doors[name]
+	if err := door.Acquire(ctx, share); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() { door.Release(share) }, nil
+}
+
+func newDoors(providers map[string]provider.Provider) map[string]*semaphore.Weighted {
+	d := map[string]*semaphore.Weighted{}
+	for name := range providers {
+		d[name] = semaphore.NewWeighted(doors)
+	}
+	return d
 }

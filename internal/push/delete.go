@@ -143,7 +143,7 @@ func (d *deleter) ask(ctx context.Context, name string, calls func(context.Conte
 	if !ok {
 		return errNoProvider
 	}
-	if err := d.open(ctx, p); err != nil {
+	if _, err := d.open(ctx, p); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,9 +42,6 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 	p, ok := w.providers[u.Provider]
 	if !ok {
 		return upload.Asset{}, errNoProvider
-	}
-	if err := w.open(ctx, p); err != nil {
-		return upload.Asset{}, err
 	}
 	file, err := w.staging.Open(ctx, u.ID)
 	if err != nil {
@@ -139,9 +138,18 @@ func (a *attempt) runSession(ctx context.Context, reason string) (upload.Asset, 
 			return *asset, err
 		}
 	}
+	return ask(ctx, a, func(ctx context.Context) (upload.Asset, error) { return a.p.Commit(ctx, a.src, *asset) })
+}
+
+// ask makes a call to the provider that moves no bytes of the file, if the account may be sent to now.
+func ask[T any](ctx context.Context, a *attempt, call func(context.Context) (T, error)) (T, error) {
+	if _, err := a.open(ctx, a.p); err != nil {
+		var none T
+		return none, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return a.p.Commit(ctx, a.src, *asset)
+	return call(ctx)
 }
 
 // callTimeout bounds a call that moves no bytes of the file, the waiting for a provider's
@@ -161,9 +169,7 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 		a.s = s
 		return nil
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	begun, err := a.p.Begin(call, a.src)
+	begun, err := ask(ctx, a, func(ctx context.Context) (provider.Session, error) { return a.p.Begin(ctx, a.src) })
 	if err != nil {
 		return err
 	}
@@ -175,9 +181,9 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 
 // lookup asks what became of a completing call whose answer is not known.
 func (a *attempt) lookup(ctx context.Context) (*upload.Asset, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
+	return ask(ctx, a, func(ctx context.Context) (*upload.Asset, error) {
+		return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
+	})
 }
 
 // send pushes the parts that the ledger lacks and completes the session.
@@ -195,9 +201,9 @@ func (a *attempt) send(ctx context.Context) (*upload.Asset, error) {
 	if err := a.finishing(ctx); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	completed, err := a.p.Complete(call, a.s.Session, a.src, a.s.Acked)
+	completed, err := ask(ctx, a, func(ctx context.Context) (upload.Asset, error) {
+		return a.p.Complete(ctx, a.s.Session, a.src, a.s.Acked)
+	})
 	if outcomeUnknown(err) {
 		return a.settle(ctx, err)
 	}
@@ -242,48 +248,64 @@ func (a *attempt) sendParts(ctx context.Context) (*upload.Asset, error) {
 		width = 1
 	}
 	var asset *upload.Asset
-	g, gctx := errgroup.WithContext(ctx)
+	var failed atomic.Bool
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
 	g.SetLimit(max(width, 1))
 	for n := range a.s.Parts {
-		if acked[n] || gctx.Err() != nil {
+		if acked[n] {
 			continue
 		}
 		g.Go(func() error {
-			if gctx.Err() != nil { // an earlier part has ended the attempt
-				return gctx.Err()
+			if failed.Load() {
+				return nil
 			}
-			part, err := a.sendPart(gctx, n)
+			part, err := a.sendPart(ctx, n)
+			if err == nil {
+				err = a.ack(ctx, part)
+			}
 			if err != nil {
+				failed.Store(true)
+				if !leavesSession(err) {
+					cancel()
+				}
 				return err
 			}
 			if part.Asset != nil { // only where parts go one after the other
 				asset = part.Asset
 			}
-			return a.ack(gctx, part)
+			return nil
 		})
 	}
-	err := g.Wait()
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return asset, nil
+}
+
+// leavesSession tells whether the next attempt goes on in the same session, so that the other parts on their way
+// are not in vain.
+func leavesSession(err error) bool {
+	var paused *pausedError
+	var pe *provider.Error
+	if !errors.As(err, &pe) {
+		return errors.As(err, &paused)
+	}
+	switch pe.Verdict {
+	case provider.Reject, provider.SessionLost, provider.Integrity:
+		return false
+	}
+	return true
 }
 
 // triesPerPart is how often a part is sent within an attempt before the attempt ends.
 const triesPerPart = 3
 
 func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
-	completes := a.s.LastPartCompletes && n == a.s.Parts-1
-	if completes {
-		if err := a.finishing(ctx); err != nil {
-			return provider.Part{}, err
-		}
-	}
+	completes := a.completes(n)
 	for try := 1; ; try++ {
-		part, err := a.p.PushPart(ctx, a.s.Session, a.src, n, a.acknowledged())
+		part, err := a.pushPart(ctx, n)
 		if completes && outcomeUnknown(err) {
 			asset, err2 := a.settle(ctx, err)
 			if err2 == nil {
@@ -302,6 +324,38 @@ func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
 		}
 	}
 }
+
+// pushPart sends part n once, if the account may be sent to now, and as soon as not too much is on its way there.
+func (a *attempt) pushPart(ctx context.Context, n int) (provider.Part, error) {
+	state, err := a.open(ctx, a.p)
+	if err != nil {
+		return provider.Part{}, err
+	}
+	done, err := a.narrow(ctx, a.u.Provider, cmp.Or(state.MaxParallel, a.fullParallel()))
+	if err != nil {
+		return provider.Part{}, err
+	}
+	defer done()
+	if state.MaxParallel > 0 { // it may have been paused while others were waited for
+		if _, err := a.open(ctx, a.p); err != nil {
+			return provider.Part{}, err
+		}
+	}
+	if a.completes(n) {
+		if err := a.finishing(ctx); err != nil {
+			return provider.Part{}, err
+		}
+	}
+	part, err := a.p.PushPart(ctx, a.s.Session, a.src, n, a.acknowledged())
+	var pe *provider.Error
+	if errors.As(err, &pe) && pe.Verdict == provider.Throttled { // whoever sends is to know at once
+		return part, a.throttle(ctx, pe)
+	}
+	return part, err
+}
+
+// completes tells whether the answer to part n is the asset.
+func (a *attempt) completes(n int) bool { return a.s.LastPartCompletes && n == a.s.Parts-1 }
 
 func worthRepeating(err error) bool {
 	var pe *provider.Error

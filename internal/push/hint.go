@@ -73,7 +73,7 @@ func (h *hinter) refresh(ctx context.Context, u upload.Upload, news upload.News)
 	if !ok {
 		return nil
 	}
-	if err := h.open(ctx, p); err != nil {
+	if _, err := h.open(ctx, p); err != nil {
 		return err
 	}
 	q := &inquiry{worker: h.worker, u: u, log: h.log.With("upload_id", u.ID, "provider", u.Provider)}

@@ -57,6 +57,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
 	}
+	w.doors = newDoors(w.providers)
 	kinds := river.NewWorkers()
 	river.AddWorker(kinds, w)
 	river.AddWorker(kinds, &verifier{worker: w})

@@ -203,7 +203,7 @@ func (q *inquiry) inspect(ctx context.Context, rt upload.ResourceType) (*provide
 	if !ok {
 		return nil, refuse(upload.InvalidParameter, "%s cannot be asked about files that were not sent from here.", providerTitle(p.Name()))
 	}
-	if err := q.open(ctx, p); err != nil {
+	if _, err := q.open(ctx, p); err != nil {
 		return nil, err
 	}
 	call, cancel := context.WithTimeout(ctx, askTimeout)
@@ -348,7 +348,7 @@ func (q *inquiry) findMarked(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	if err := q.open(ctx, p); err != nil {
+	if _, err := q.open(ctx, p); err != nil {
 		return err
 	}
 	call, cancel := context.WithTimeout(ctx, askTimeout)

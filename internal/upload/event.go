@@ -9,7 +9,7 @@ const (
 	StatusChanged  EventType = "status"   // From and Status differ
 	SessionOpened  EventType = "session"  // a push begins at byte 0; Data tells why when it is not the first
 	ProgressMade   EventType = "progress" // bytes acknowledged
-	AttemptFailed  EventType = "attempt"  // an attempt ended with an error that will be tried again
+	AttemptFailed  EventType = "attempt"  // an attempt has failed, or none can be made, and it will be tried again
 	WorkerReplaced EventType = "takeover" // another worker goes on where a dead one stopped
 	AssetDescribed EventType = "asset"    // more became known of a completed upload's asset
 )

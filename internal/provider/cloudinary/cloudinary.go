@@ -160,6 +160,15 @@ func (p *Provider) Capabilities() provider.Capabilities {
 
 // Check asks with the account's keys whether they are good, and at most once an hour what its plan allows.
 func (p *Provider) Check(ctx context.Context) error {
+	err := p.check(ctx)
+	var e *provider.Error
+	if errors.As(err, &e) && e.Verdict == provider.Denied {
+		e.Verdict = provider.Account
+	}
+	return err
+}
+
+func (p *Provider) check(ctx context.Context) error {
 	ping, err := ask(ctx, "check", func() (*admin.PingResult, error) { return p.sdk.Admin.Ping(ctx) })
 	if err != nil {
 		return err

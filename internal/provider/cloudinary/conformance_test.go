@@ -141,9 +141,10 @@ func refusals() []providertest.Refusal {
 		{"a reason in the header alone counts", inHeader, provider.Reject},
 		{"a file above the plan is refused", json(400, "File size too large. Got 40000. Maximum is 10000."), provider.Reject},
 		{"a request above 100 MB is refused, in HTML too", html(413), provider.Reject},
-		{"a wrong signature is the account's", json(401, "Invalid Signature 0123456789012345678901234567890123456789."), provider.Account},
-		{"an unknown cloud is the account's", json(401, "Invalid cloud_name demo"), provider.Account},
-		{"a feature that is off is the account's", json(403, "Not enabled for this account"), provider.Account},
+		{"a wrong signature asks for a check", json(401, "Invalid Signature 0123456789012345678901234567890123456789."), provider.Denied},
+		{"an unknown cloud asks for a check", json(401, "Invalid cloud_name demo"), provider.Denied},
+		{"a feature that is off asks for a check", json(403, "Not enabled for this account"), provider.Denied},
+		{"an unpaid account is the account's", json(402, "Payment required"), provider.Account},
 		{"an edge's refusal passes", html(403), provider.Unknown},
 		{"an asset that is processed is asked about", json(423, "Resource is locked"), provider.Unknown},
 	} {

@@ -17,9 +17,9 @@ var errStale = errors.New("cloudinary's clock is more than an hour ahead of ours
 // same). 420 is Cloudinary's own for a spent quota; 423 is an asset that is still processed.
 var verdicts = map[int]provider.Verdict{
 	http.StatusBadRequest:            provider.Reject,
-	http.StatusUnauthorized:          provider.Account,
+	http.StatusUnauthorized:          provider.Denied,
 	http.StatusPaymentRequired:       provider.Account,
-	http.StatusForbidden:             provider.Account,
+	http.StatusForbidden:             provider.Denied,
 	http.StatusNotFound:              provider.Reject,
 	http.StatusConflict:              provider.Reject,
 	http.StatusRequestEntityTooLarge: provider.Reject,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -58,14 +59,21 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	defer resp.Body.Close()
-	return nil, l.refusal(resp)
+	return nil, l.refusal(req, resp)
+}
+
+// isAdmin tells whether a request is for the Admin API, whose calls are counted by the hour; those of the Upload
+// API are not.
+func isAdmin(req *http.Request) bool {
+	action := path.Base(req.URL.Path)
+	return req.Method != http.MethodPost || action != "upload" && action != "destroy"
 }
 
 // now is Cloudinary's time, as far as it is known.
 func (l *line) now() time.Time { return time.Now().Add(time.Duration(l.skew.Load())) }
 
 // refusal reads what Cloudinary, or something before it, gave as its reason.
-func (l *line) refusal(resp *http.Response) *provider.Error {
+func (l *line) refusal(req *http.Request, resp *http.Response) *provider.Error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // the status stands without its text
 	text := cmp.Or(reason(body), resp.Header.Get("X-Cld-Error"))
 	e := &provider.Error{
@@ -77,6 +85,9 @@ func (l *line) refusal(resp *http.Response) *provider.Error {
 	}
 	if e.Verdict == provider.Throttled {
 		e.RetryAfter = wait(resp.Header, text)
+		if isAdmin(req) {
+			e.Verdict = provider.Spent
+		}
 	}
 	if resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(text, "Stale request") {
 		e.Verdict, e.Cause = provider.Account, errStale

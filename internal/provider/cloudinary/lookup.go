@@ -14,8 +14,7 @@ import (
 )
 
 // Lookup asks the Admin API for the asset that the session was to make, and returns it when its
-// bytes and its MD5 are those of src. An Error with Throttled means that this hour's Admin calls
-// are spent.
+// bytes and its MD5 are those of src. An Error with Spent means that this hour's Admin calls are.
 func (p *Provider) Lookup(ctx context.Context, s provider.Session, src provider.Source, parts []provider.Part) (*upload.Asset, error) {
 	t, err := targetOf(s)
 	if err != nil {

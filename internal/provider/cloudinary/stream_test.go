@@ -27,7 +27,7 @@ func film(size int64) provider.Source {
 }
 
 func TestARefusalAmidTheBytesIsHeard(t *testing.T) {
-	for status, want := range map[int]provider.Verdict{401: provider.Account, 413: provider.Reject, 420: provider.Throttled, 503: provider.Transient} {
+	for status, want := range map[int]provider.Verdict{401: provider.Denied, 413: provider.Reject, 420: provider.Throttled, 503: provider.Transient} {
 		p := served(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, `{"error":{"message":"no"}}`) // a client that left sees nothing

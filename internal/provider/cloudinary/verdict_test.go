@@ -46,7 +46,7 @@ func TestWhatAnAnswerToAPartMeans(t *testing.T) {
 		"a limit that the file is above is final":              {middle, 400, reason("File size too large. Got 131074. Maximum is 131073. Upgrade"), provider.Reject},
 		"a limit that it is not above is the session's":        {middle, 400, reason("File size too large. Got 500000. Maximum is 400000. Upgrade"), provider.SessionLost},
 		"a request that is too large is final":                 {middle, 413, "<html>", provider.Reject},
-		"wrong keys are the account's at any part":             {last, 401, reason("Invalid api_key 1"), provider.Account},
+		"a wrong signature asks for a check at any part":       {last, 401, reason("Invalid Signature 1"), provider.Denied},
 		"a spent rate waits at any part":                       {last, 420, reason("Rate Limit Exceeded"), provider.Throttled},
 		"trouble in the middle passes":                         {middle, 500, reason("General Error"), provider.Transient},
 		"trouble at the last is asked about":                   {last, 500, reason("General Error"), provider.Unknown},
@@ -298,8 +298,8 @@ func TestASpentAdminQuotaSaysUntilWhen(t *testing.T) {
 	sim.Set(settings)
 	_, err := p.Lookup(within(t), s, src, parts)
 	var e *provider.Error
-	if !errors.As(err, &e) || e.Verdict != provider.Throttled || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
-		t.Errorf("lookup: %+v, want throttled for up to an hour", e)
+	if !errors.As(err, &e) || e.Verdict != provider.Spent || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
+		t.Errorf("lookup: %+v, want them spent for up to an hour", e)
 	}
 }
 

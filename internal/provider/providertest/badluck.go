@@ -154,7 +154,7 @@ func refusals(t *testing.T, fx Fixture) {
 			}
 		})
 	}
-	for _, v := range []provider.Verdict{provider.Throttled, provider.Reject, provider.Account} {
+	for _, v := range []provider.Verdict{provider.Throttled, provider.Reject, provider.Account, provider.Denied} {
 		if !met[v] {
 			t.Errorf("the fixture has no refusal that means %q", v)
 		}

@@ -213,7 +213,7 @@ func checks(t *testing.T, fx Fixture) {
 	for _, f := range []File{fx.Small, fx.Large} {
 		w := newWorker(t, fx, f.Size)
 		_, err := w.work(ctx, wrong)
-		w.wants(fmt.Sprintf("push of %d bytes with wrong keys", f.Size), err, provider.Account)
+		w.wants(fmt.Sprintf("push of %d bytes with wrong keys", f.Size), err, provider.Denied)
 	}
 	if left := w.lasting(); len(left) != 0 {
 		t.Errorf("wrong keys left %+v", left)

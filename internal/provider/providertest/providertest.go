@@ -55,8 +55,8 @@ type Fixture struct {
 	// Links make the addresses of the account's assets; with Signed those open nothing by themselves.
 	Links  provider.Linker
 	Signed bool
-	// Refusals are answers in the provider's own words. Throttled (with Retry-After: 7), Reject
-	// and Account are there at least once each.
+	// Refusals are answers in the provider's own words. Throttled (with Retry-After: 7), Reject,
+	// Account and Denied are there at least once each.
 	Refusals []Refusal
 	// Secrets must be in no error's text: secret keys that occur nowhere else, names of
 	// signature parameters.

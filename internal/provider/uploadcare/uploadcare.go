@@ -193,7 +193,7 @@ func (p *Provider) Check(ctx context.Context) error {
 	defer cancel()
 	info, err := project.NewService(p.sdk).Info(call)
 	if err != nil {
-		return p.failed(ctx, op, err)
+		return judgedAnew(p.failed(ctx, op, err), provider.Denied, provider.Account)
 	}
 	if info.PubKey == "" {
 		return unusable(op, nil)

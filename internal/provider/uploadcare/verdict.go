@@ -36,19 +36,21 @@ var verdicts = []struct {
 	code    string
 	verdict provider.Verdict
 }{
-	// The account or its keys.
+	// The account, whatever its keys.
 	{code: "AccountBlockedError", verdict: provider.Account},
 	{code: "AccountLimitsExceededError", verdict: provider.Account},
 	{code: "AccountUnpaidError", verdict: provider.Account},
 	{code: "AutostoreDisabledError", verdict: provider.Account},
-	{code: "ProjectPublicKeyInvalidError", verdict: provider.Account},
-	{code: "ProjectPublicKeyRequiredError", verdict: provider.Account},
-	{code: "ProjectPublicKeyRemovedError", verdict: provider.Account},
-	{code: "SignatureExpirationError", verdict: provider.Account}, // our clock
-	{code: "SignatureInvalidError", verdict: provider.Account},
-	{code: "SignatureRequiredError", verdict: provider.Account},
-	{code: "SignatureExpirationRequiredError", verdict: provider.Account},
-	{code: "SignatureExpirationInvalidError", verdict: provider.Account},
+
+	// Its keys, or our clock, which Check finds wrong as well.
+	{code: "ProjectPublicKeyInvalidError", verdict: provider.Denied},
+	{code: "ProjectPublicKeyRequiredError", verdict: provider.Denied},
+	{code: "ProjectPublicKeyRemovedError", verdict: provider.Denied},
+	{code: "SignatureExpirationError", verdict: provider.Denied},
+	{code: "SignatureInvalidError", verdict: provider.Denied},
+	{code: "SignatureRequiredError", verdict: provider.Denied},
+	{code: "SignatureExpirationRequiredError", verdict: provider.Denied},
+	{code: "SignatureExpirationInvalidError", verdict: provider.Denied},
 
 	// The session.
 	{code: "MultipartFileNotFoundError", verdict: provider.SessionLost},
@@ -73,16 +75,16 @@ var verdicts = []struct {
 	{side: cdn, status: 429, verdict: provider.Throttled},
 	{side: cdn, verdict: provider.Transient},
 
-	{side: stranger, status: 401, verdict: provider.Account},
+	{side: stranger, status: 401, verdict: provider.Denied},
 	{side: stranger, status: 413, verdict: provider.Reject},
 	{side: stranger, status: 429, verdict: provider.Throttled},
 	{side: stranger, verdict: provider.Transient},
 
-	{status: 401, verdict: provider.Account},
+	{status: 401, verdict: provider.Denied},
 	{status: 402, verdict: provider.Account},
-	{status: 403, verdict: provider.Account}, // every documented 403 but UploadFailedError is about the account
+	{status: 403, verdict: provider.Denied},
 	{status: 404, verdict: provider.SessionLost},
-	{status: 406, verdict: provider.Account}, // the API version has ended
+	{status: 406, verdict: provider.Denied}, // the API version has ended
 	{status: 408, verdict: provider.Transient},
 	{status: 413, verdict: provider.Reject},
 	{status: 429, verdict: provider.Throttled},
