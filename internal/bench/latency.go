@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"slipway/internal/config"
@@ -34,40 +35,25 @@ func measureLatency(ctx context.Context, s *stack, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	who, err := token(user(1))
-	if err != nil {
-		return err
-	}
-	client := newClient(1)
-	content := make([]byte, smallSize)
 	for _, p := range providers {
+		from, err := newSender(s, w, p.Name())
+		if err != nil {
+			return err
+		}
 		var ours, calls []float64 // milliseconds
 		for range o.latency {
-			for i := range content {
-				content[i] = byte(rand.Uint32())
-			}
-			req, err := smallRequest(ctx, s.url+"/v1/uploads?provider="+p.Name(), who, "raw", content)
+			took, err := from.send(ctx)
 			if err != nil {
 				return err
 			}
-			if err := accepted(client.Do(req)); err != nil {
-				return err
-			}
-			accepted := time.Now()
-			done, err := w.completed(ctx)
-			if err != nil {
-				return err
-			}
-			ours = append(ours, milliseconds(done.Sub(accepted)))
+			ours = append(ours, took)
 			began := time.Now()
-			if err := deliver(ctx, p, content); err != nil {
+			if err := deliver(ctx, p, from.content); err != nil {
 				return err
 			}
 			calls = append(calls, milliseconds(time.Since(began)))
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(rest):
+			if err := pause(ctx); err != nil {
+				return err
 			}
 		}
 		what := "64 KiB accepted to completed, " + p.Name()
@@ -76,6 +62,61 @@ func measureLatency(ctx context.Context, s *stack, o options, r *report) error {
 	}
 	r.note("accepted to completed: one file at a time at rest, from the 202 to the news of its completion; the yardstick are the provider's calls alone, one file after the other in the same run.")
 	return nil
+}
+
+// sender sends small files to one provider, one at a time.
+type sender struct {
+	client  *http.Client
+	watch   *watch
+	url     string
+	token   string
+	content []byte // of the latest
+}
+
+func newSender(s *stack, w *watch, provider string) (*sender, error) {
+	who, err := token(user(1))
+	return &sender{client: newClient(1), watch: w, url: s.url + "/v1/uploads?provider=" + provider, token: who, content: make([]byte, smallSize)}, err
+}
+
+// send returns the milliseconds from the answer that accepts a file to the news of its completion.
+func (s *sender) send(ctx context.Context) (float64, error) {
+	for i := range s.content {
+		s.content[i] = byte(rand.Uint32())
+	}
+	req, err := smallRequest(ctx, s.url, s.token, "raw", s.content)
+	if err != nil {
+		return 0, err
+	}
+	if err := accepted(s.client.Do(req)); err != nil {
+		return 0, err
+	}
+	accepted := time.Now()
+	done, err := s.watch.completed(ctx)
+	return milliseconds(done.Sub(accepted)), err
+}
+
+// times sends n files.
+func (s *sender) times(ctx context.Context, n int) (all []float64, err error) {
+	for range n {
+		took, err := s.send(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, took)
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rest):
+		return nil
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -95,13 +95,17 @@ func atOnce(ctx context.Context, several, n int, do func(who int) error) error {
 	return g.Wait()
 }
 
-// record is what ingest does in the database for a staged file.
+// record is what ingest does in the database for a staged small file.
 func record(ctx context.Context, pool *pgxpool.Pool, queue *postgres.Queue, user string) error {
-	u := upload.Upload{
+	return accept(ctx, pool, queue, upload.Upload{
 		ID: upload.NewID(), UserID: user, Provider: "uploadcare", ResourceType: upload.Raw,
 		FileName: "small.bin", ContentType: "application/octet-stream", Size: smallSize, MaxAttempts: 10, CreatedAt: time.Now(),
-	}
-	return postgres.AsUser(ctx, pool, postgres.Claims{Subject: user}, func(tx pgx.Tx) error {
+	})
+}
+
+// accept makes a staged file an upload.
+func accept(ctx context.Context, pool *pgxpool.Pool, queue *postgres.Queue, u upload.Upload) error {
+	return postgres.AsUser(ctx, pool, postgres.Claims{Subject: u.UserID}, func(tx pgx.Tx) error {
 		var err error
 		if u.JobID, err = postgres.InsertPush(ctx, tx, queue, u); err != nil {
 			return err
