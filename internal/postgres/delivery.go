@@ -335,17 +335,11 @@ func Wait(ctx context.Context, tx DB, u upload.Upload, e upload.Error, after tim
 	if err != nil {
 		return err
 	}
-	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Retrying, Attempt: u.Attempt,
-		Data: map[string]any{"code": e.Code, "message": e.Message}})
-}
-
-// HandBack ends an attempt because the worker stops; the attempt is not counted.
-func HandBack(ctx context.Context, tx DB, u upload.Upload) error {
-	err := fence(ctx, tx, u, `status = 'queued', `+letGo+`, attempt = greatest(attempt - 1, 0), version = version + 1`, nil)
-	if err != nil {
+	if err := goFirst(ctx, tx, u); err != nil {
 		return err
 	}
-	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued, Attempt: u.Attempt, Data: map[string]any{"reason": "worker stopped"}})
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Retrying, Attempt: u.Attempt,
+		Data: map[string]any{"code": e.Code, "message": e.Message}})
 }
 
 // letGo ends a lease whose upload goes on. River's row says that it runs until River has heard of it,

@@ -107,9 +107,9 @@ var held = map[string]func(ctx context.Context, b bench, u upload.Upload, sessio
 	"Wait": inTx(func(ctx context.Context, tx pgx.Tx, u upload.Upload, _ int64) error {
 		return postgres.Wait(ctx, tx, u, upload.Error{Code: upload.ProviderUnavailable}, time.Minute, false)
 	}),
-	"HandBack": inTx(func(ctx context.Context, tx pgx.Tx, u upload.Upload, _ int64) error {
-		return postgres.HandBack(ctx, tx, u)
-	}),
+	"HandBack": func(ctx context.Context, b bench, u upload.Upload, _ int64) error {
+		return pgx.BeginFunc(ctx, b.Pool, func(tx pgx.Tx) error { return postgres.HandBack(ctx, tx, b.queue, u) })
+	},
 }
 
 func inTx(f func(ctx context.Context, tx pgx.Tx, u upload.Upload, session int64) error) func(context.Context, bench, upload.Upload, int64) error {
@@ -360,30 +360,32 @@ func TestComplete(t *testing.T) {
 func TestAttemptThatEnds(t *testing.T) {
 	failure := upload.Error{Code: upload.ProviderUnavailable, Message: "It answered 503.", Retryable: true, FixableBy: upload.ByProvider}
 	tests := map[string]struct {
-		end     func(tx pgx.Tx, u upload.Upload) error
+		end     func(tx pgx.Tx, b bench, u upload.Upload) error
 		status  upload.Status
 		attempt int
 		failure *upload.Error
 		staged  bool // until some time
 	}{
 		"to be tried again": {
-			func(tx pgx.Tx, u upload.Upload) error {
+			func(tx pgx.Tx, _ bench, u upload.Upload) error {
 				return postgres.Wait(t.Context(), tx, u, failure, time.Minute, false)
 			},
 			upload.Retrying, 1, &failure, false,
 		},
 		"through no fault of its own": {
-			func(tx pgx.Tx, u upload.Upload) error {
+			func(tx pgx.Tx, _ bench, u upload.Upload) error {
 				return postgres.Wait(t.Context(), tx, u, failure, time.Minute, true)
 			},
 			upload.Retrying, 0, &failure, false,
 		},
 		"with its worker": {
-			func(tx pgx.Tx, u upload.Upload) error { return postgres.HandBack(t.Context(), tx, u) },
+			func(tx pgx.Tx, b bench, u upload.Upload) error { return postgres.HandBack(t.Context(), tx, b.queue, u) },
 			upload.Queued, 0, nil, false,
 		},
 		"for good": {
-			func(tx pgx.Tx, u upload.Upload) error { return postgres.Fail(t.Context(), tx, u, failure, time.Hour) },
+			func(tx pgx.Tx, _ bench, u upload.Upload) error {
+				return postgres.Fail(t.Context(), tx, u, failure, time.Hour)
+			},
 			upload.Failed, 1, &failure, true,
 		},
 	}
@@ -392,7 +394,7 @@ func TestAttemptThatEnds(t *testing.T) {
 			b := newBench(t)
 			u := b.taken(t, staged("user_123"))
 			b.begin(t, u)
-			b.tx(t, func(tx pgx.Tx) error { return tt.end(tx, u) })
+			b.tx(t, func(tx pgx.Tx) error { return tt.end(tx, b, u) })
 			got := b.read(t, u.ID)
 			if got.Status != tt.status || got.Attempt != tt.attempt || !reflect.DeepEqual(got.Error, tt.failure) || (got.StagedUntil != nil) != tt.staged {
 				t.Errorf("upload = %+v, error %v", got, got.Error)
@@ -463,5 +465,22 @@ func TestCompleteJob(t *testing.T) {
 				t.Errorf("state = %s, want %s", state, tt.state)
 			}
 		})
+	}
+}
+
+func TestAPushWithASessionGoesFirst(t *testing.T) {
+	b := newBench(t)
+	begun, fresh := b.taken(t, staged("user_123")), b.taken(t, staged("user_123"))
+	b.begin(t, begun)
+	for _, u := range []upload.Upload{begun, fresh} {
+		b.tx(t, func(tx pgx.Tx) error {
+			return postgres.Wait(t.Context(), tx, u, upload.Error{Code: upload.ProviderUnavailable}, time.Minute, false)
+		})
+	}
+	priority := func(u upload.Upload) int {
+		return one[int](t, b.Pool, `SELECT priority FROM slipway.river_job WHERE id = $1`, u.JobID)
+	}
+	if first, second := priority(begun), priority(fresh); first != 1 || second <= first {
+		t.Errorf("a push with a session has priority %d, one without %d", first, second)
 	}
 }

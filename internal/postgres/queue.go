@@ -45,7 +45,30 @@ const pushMaxAttempts = 1000
 // InsertPush inserts the job that pushes an upload and returns its id, which is to be written on the
 // upload in the same transaction.
 func InsertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) (int64, error) {
-	return insertPush(ctx, tx, q, u, priorityNew, 0)
+	priority := priorityNew
+	if u.Pushed > 0 {
+		priority = priorityResume
+	}
+	return insertPush(ctx, tx, q, u, upload.Queue(u.Provider, u.Size), priority, 0)
+}
+
+// resumePush inserts the job that goes on with a push whose worker is gone, or whose job was lost.
+func resumePush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, takeoverOf int64) (int64, error) {
+	return insertPush(ctx, tx, q, u, upload.ResumeQueue(u.Provider, u.Size), priorityResume, takeoverOf)
+}
+
+// goFirst lets a push that has a session at its provider go before those that have none, when it is its turn again.
+func goFirst(ctx context.Context, tx DB, u upload.Upload) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE slipway.river_job j
+		SET priority = @resume
+		FROM slipway.push_sessions s
+		WHERE j.id = @job AND j.priority > @resume AND s.upload_id = @id AND s.closed_at IS NULL`,
+		args{"id": u.ID, "job": u.JobID, "resume": priorityResume})
+	if err != nil {
+		return fmt.Errorf("let job %d go first: %w", u.JobID, err)
+	}
+	return nil
 }
 
 // pushMetadata is what a River row says beside its id: whom it works for, by which requests are
@@ -55,13 +78,13 @@ type pushMetadata struct {
 	TakeoverOf int64  `json:"takeover_of,omitempty"`
 }
 
-func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, priority int, takeoverOf int64) (int64, error) {
+func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, lane string, priority int, takeoverOf int64) (int64, error) {
 	metadata, err := json.Marshal(pushMetadata{UserID: u.UserID, TakeoverOf: takeoverOf})
 	if err != nil {
 		return 0, err
 	}
 	opts := &river.InsertOpts{
-		Queue:       upload.Queue(u.Provider, u.Size),
+		Queue:       lane,
 		Priority:    priority,
 		MaxAttempts: pushMaxAttempts,
 		Metadata:    metadata,
@@ -88,88 +111,118 @@ type Reaped struct {
 // upload is given up as what kills them.
 const maxTakeovers = 5
 
+// reapedAtOnce bounds one look for dead workers.
+const reapedAtOnce = 50
+
 // Reap finds pushes whose worker is gone: the lease has run out, or a worker died between fetching
 // the job and taking the lease. The dead River row is retired and a new one inserted in the same
 // transaction, for a worker that wakes up can only finish the row that it knows. After a restart of
-// the database everybody has one ttl to report.
-func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged time.Duration) ([]Reaped, error) {
-	var reaped []Reaped
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		reaped = reaped[:0]
-		rows, err := tx.Query(ctx, `
-			SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
-			       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
-			FROM slipway.uploads u
-			JOIN slipway.river_job j ON j.id = u.job_id AND `+pushesUpload+`
-			WHERE u.status IN ('queued', 'retrying', 'pushing')
-			  AND j.state = 'running'
-			  AND greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) < now()
-			  AND pg_postmaster_start_time() < now() - @ttl::interval
-			ORDER BY u.id
-			LIMIT 50
-			FOR UPDATE OF u, j SKIP LOCKED`, args{"ttl": ttl})
-		type dead struct {
-			ID            upload.ID
-			UserID        string
-			Provider      string
-			Size          int64
-			Takeovers     int
-			Attempt       int
-			NextAttemptAt *time.Time
-			Job           int64
-			JobAttempt    int
-			Overdue       time.Duration
-		}
-		found, err := collect("look for dead workers", rows, err, pgx.RowToStructByName[dead])
-		if err != nil {
+// the database everybody has one ttl to report. Each upload has a transaction of its own: who sleeps
+// inside one of another upload of the same user keeps nobody else waiting.
+func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged time.Duration) (reaped []Reaped, err error) {
+	passed := []string{} // users whose turn comes again
+	for range reapedAtOnce {
+		var d dead
+		failed := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) (err error) {
+			if d, err = findDead(ctx, tx, ttl, passed); err == nil && d.ID != "" {
+				err = d.bury(ctx, tx, q, keepStaged)
+			}
 			return err
+		})
+		switch {
+		case d.ID == "":
+			return reaped, errors.Join(err, failed)
+		case failed != nil:
+			err = errors.Join(err, fmt.Errorf("take over %s: %w", d.ID, failed))
+			passed = append(passed, d.UserID)
+		case d.NewJob != 0:
+			reaped = append(reaped, Reaped{ID: d.ID, Job: d.NewJob, Takeovers: d.Takeovers + 1, Overdue: d.Overdue})
 		}
-		slices.SortStableFunc(found, func(a, b dead) int { return strings.Compare(a.UserID, b.UserID) })
-		for _, d := range found {
-			note, err := json.Marshal(rivertype.AttemptError{At: time.Now().UTC(), Attempt: d.JobAttempt, Error: "the worker is gone: its lease ran out"})
-			if err != nil {
-				return err
-			}
-			// The one place that writes to River's table: River has no way to retire a running row.
-			tag, err := tx.Exec(ctx, `
-				UPDATE slipway.river_job
-				SET state = 'discarded', finalized_at = now(), errors = array_append(errors, @note::jsonb)
-				WHERE id = @job AND state = 'running' AND attempt = @attempt`, args{"job": d.Job, "attempt": d.JobAttempt, "note": string(note)})
-			if err != nil {
-				return fmt.Errorf("retire job %d: %w", d.Job, err)
-			}
-			if tag.RowsAffected() == 0 {
-				continue
-			}
-			if d.Takeovers >= maxTakeovers {
-				if err := giveUp(ctx, tx, d.ID, d.Job, d.UserID, keepStaged); err != nil {
-					return err
-				}
-				continue
-			}
-			job, err := insertPush(ctx, tx, q, upload.Upload{
-				ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size, NextAttemptAt: d.NextAttemptAt,
-			}, priorityResume, d.Job)
-			if err != nil {
-				return err
-			}
-			status, err := handOver(ctx, tx, d.ID, d.Job, job, 1)
-			if err != nil {
-				return err
-			}
-			err = WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: d.ID, Type: upload.WorkerReplaced, Status: status, Attempt: d.Attempt,
-				Data: map[string]any{"takeovers": d.Takeovers + 1}})
-			if err != nil {
-				return err
-			}
-			reaped = append(reaped, Reaped{ID: d.ID, Job: job, Takeovers: d.Takeovers + 1, Overdue: d.Overdue})
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return reaped, nil
+	return reaped, err
+}
+
+// dead is a push whose worker is gone.
+type dead struct {
+	ID            upload.ID
+	UserID        string
+	Provider      string
+	Size          int64
+	Takeovers     int
+	Attempt       int
+	NextAttemptAt *time.Time
+	Job           int64
+	JobAttempt    int
+	Overdue       time.Duration
+
+	NewJob int64 `db:"-"` // 0 when there is none
+}
+
+// findDead locks one such push, of none of these users. There is none when its ID is "".
+func findDead(ctx context.Context, tx pgx.Tx, ttl time.Duration, passed []string) (dead, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
+		       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
+		FROM slipway.uploads u
+		JOIN slipway.river_job j ON j.id = u.job_id AND `+pushesUpload+`
+		WHERE u.status IN ('queued', 'retrying', 'pushing')
+		  AND j.state = 'running'
+		  AND greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) < now()
+		  AND pg_postmaster_start_time() < now() - @ttl::interval
+		  AND u.user_id <> ALL(@passed::text[])
+		ORDER BY overdue DESC
+		LIMIT 1
+		FOR UPDATE OF u, j SKIP LOCKED`, args{"ttl": ttl, "passed": passed})
+	found, err := collect("look for dead workers", rows, err, pgx.RowToStructByName[dead])
+	if err != nil || len(found) == 0 {
+		return dead{}, err
+	}
+	return found[0], nil
+}
+
+// bury retires the River row of a dead worker, and gives its upload to a new one, or up.
+func (d *dead) bury(ctx context.Context, tx pgx.Tx, q *Queue, keepStaged time.Duration) error {
+	note, err := json.Marshal(rivertype.AttemptError{At: time.Now().UTC(), Attempt: d.JobAttempt, Error: "the worker is gone: its lease ran out"})
+	if err != nil {
+		return err
+	}
+	// River has no way to retire a running row.
+	_, err = tx.Exec(ctx, `
+		UPDATE slipway.river_job
+		SET state = 'discarded', finalized_at = now(), errors = array_append(errors, @note::jsonb)
+		WHERE id = @job AND state = 'running' AND attempt = @attempt`, args{"job": d.Job, "attempt": d.JobAttempt, "note": string(note)})
+	if err != nil {
+		return fmt.Errorf("retire job %d: %w", d.Job, err)
+	}
+	if d.Takeovers >= maxTakeovers {
+		return giveUp(ctx, tx, d.ID, d.Job, d.UserID, keepStaged)
+	}
+	u := upload.Upload{ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size, NextAttemptAt: d.NextAttemptAt}
+	if d.NewJob, err = resumePush(ctx, tx, q, u, d.Job); err != nil {
+		return err
+	}
+	status, err := handOver(ctx, tx, d.ID, d.Job, d.NewJob, 1)
+	if err != nil {
+		return err
+	}
+	return WriteEvents(ctx, tx, d.UserID, upload.Event{UploadID: d.ID, Type: upload.WorkerReplaced, Status: status, Attempt: d.Attempt,
+		Data: map[string]any{"takeovers": d.Takeovers + 1}})
+}
+
+// HandBack ends an attempt because the worker stops; the attempt is not counted. Another worker need not wait until
+// River has heard of it: it gets a row of its own.
+func HandBack(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) error {
+	job, err := resumePush(ctx, tx, q, u, 0)
+	if err != nil {
+		return err
+	}
+	err = fence(ctx, tx, u, `
+		status = 'queued', job_id = @job, lease_owner = NULL, lease_until = NULL, attempt = greatest(attempt - 1, 0),
+		version = version + 1`, args{"job": job})
+	if err != nil {
+		return err
+	}
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued, Attempt: u.Attempt, Data: map[string]any{"reason": "worker stopped"}})
 }
 
 // handOver puts another job in the place of one that will not finish. A push that had begun is
@@ -236,7 +289,7 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 		}
 		slices.SortStableFunc(found, func(a, b upload.Upload) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, u := range found {
-			job, err := insertPush(ctx, tx, q, u, priorityResume, u.JobID)
+			job, err := resumePush(ctx, tx, q, u, u.JobID)
 			if err != nil {
 				return err
 			}

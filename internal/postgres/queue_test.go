@@ -130,7 +130,7 @@ func TestReapWhom(t *testing.T) {
 		"not one that has handed back and waits for River to hear of it": {func(t *testing.T, b bench) upload.Upload {
 			u := b.taken(t, staged("user_123"))
 			b.exec(t, `UPDATE slipway.river_job SET attempted_at = now() - interval '1 hour'`)
-			b.tx(t, func(tx pgx.Tx) error { return postgres.HandBack(t.Context(), tx, u) })
+			b.tx(t, func(tx pgx.Tx) error { return postgres.HandBack(t.Context(), tx, b.queue, u) })
 			return u
 		}, short, false},
 		"not one with a live lease": {func(t *testing.T, b bench) upload.Upload {
@@ -225,6 +225,54 @@ func TestReapPassesALockedRowOver(t *testing.T) {
 	})
 	if reaped := b.reap(t, short); len(reaped) != 1 || reaped[0].ID != locked.ID {
 		t.Errorf("reaped = %+v, want the other", reaped)
+	}
+}
+
+func TestReapWhileSomebodySleepsInATransaction(t *testing.T) {
+	b := newBench(t)
+	other, kept, free := b.accepted(t, staged("ann")), b.taken(t, staged("ann")), b.taken(t, staged("ben"))
+	b.die(t, kept, 2*time.Minute) // comes first
+	b.die(t, free, time.Minute)
+	b.tx(t, func(tx pgx.Tx) error {
+		if err := postgres.WriteEvents(t.Context(), tx, "ann", upload.Event{UploadID: other.ID, Type: upload.ProgressMade}); err != nil {
+			return err
+		}
+		reaped, err := postgres.Reap(t.Context(), b.Pool, b.queue, short, time.Hour)
+		if len(reaped) != 1 || reaped[0].ID != free.ID || !postgres.Unreachable(err) {
+			t.Errorf("reaped = %+v, %v; want the other user's, and that one has to wait", reaped, err)
+		}
+		return nil
+	})
+	if reaped := b.reap(t, short); len(reaped) != 1 || reaped[0].ID != kept.ID {
+		t.Errorf("reaped = %+v, want the first", reaped)
+	}
+}
+
+func TestWhereAPushGoesOn(t *testing.T) {
+	large := staged("user_123")
+	large.Size = upload.SmallFile
+	lane := map[string]func(t *testing.T, b bench, u upload.Upload){
+		"whose worker has died": func(t *testing.T, b bench, u upload.Upload) {
+			b.die(t, u, time.Minute)
+			b.reap(t, short)
+		},
+		"that was handed back": func(t *testing.T, b bench, u upload.Upload) {
+			b.tx(t, func(tx pgx.Tx) error { return postgres.HandBack(t.Context(), tx, b.queue, u) })
+		},
+	}
+	for name, leave := range lane {
+		t.Run("a large one "+name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			u := b.taken(t, large)
+			leave(t, b, u)
+			if !one[bool](t, b.Pool, `
+				SELECT j.queue = 'uploadcare_resume' AND j.priority = 1 AND j.state = 'available'
+				FROM slipway.river_job j
+				JOIN slipway.uploads u ON u.job_id = j.id AND u.status = 'queued'`) {
+				t.Error("it waits behind others")
+			}
+		})
 	}
 }
 

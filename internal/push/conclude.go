@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +24,7 @@ func (e *stagingError) Unwrap() error { return e.error }
 
 var (
 	errNoProvider = errors.New("the provider is not configured in this worker")
+	errOverdue    = errors.New("the time in which the upload was to be delivered is over")
 	errCorrupted  = errors.New("staging does not hold the bytes that were received")
 )
 
@@ -45,20 +45,8 @@ type outcome struct {
 
 // conclude writes what an attempt came to, fenced, into our row; then it tells River.
 func (w *worker) conclude(ctx context.Context, log *slog.Logger, job *river.Job[upload.PushArgs], u upload.Upload, cause error) error {
-	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-
-	if stopped {
-		err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.HandBack(ctx, tx, u) })
-		if errors.Is(err, postgres.ErrFenced) {
-			return w.fenced(ctx, log, u.ID)
-		}
-		if err != nil {
-			log.Warn("hand the upload back", "error", err)
-		}
-		return context.Canceled // River makes the row available again and does not count the attempt
-	}
 
 	if now, err := postgres.UploadOf(ctx, w.pool, u.ID); err == nil && now.Epoch == u.Epoch {
 		u = now // progress has reset the attempts
@@ -111,6 +99,13 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 	case errors.Is(cause, staging.ErrMissing), errors.As(cause, &se):
 		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.StagingUnreachable, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "The stored copy of the file cannot be read at the moment. Delivery goes on once the operator has mended it."}}
+	case errors.Is(cause, errOverdue):
+		reason := "There was nothing wrong but the time."
+		if u.Error != nil {
+			reason = "The last reason: " + u.Error.Message
+		}
+		return outcome{give: true, err: upload.Error{Code: upload.DeadlineExceeded, Retryable: true, FixableBy: upload.ByOperator,
+			Message: "The file could not be delivered in time. " + reason}}
 	case errors.Is(cause, errNoProvider):
 		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.ProviderMissing, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "No running worker has credentials for " + service + ". Delivery goes on once one has."}}
@@ -121,21 +116,20 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 			Message: "Delivery was interrupted by a fault of the service."})
 	}
 
-	if paused := w.heed(ctx, u.ID, pe); paused != nil {
-		return outcome{after: paused.wait, giveBack: true, err: paused.says}
-	}
 	switch pe.Verdict {
+	case provider.Throttled:
+		wait := pe.RetryAfter
+		if wait <= 0 {
+			wait = w.Backoff(u.Attempt)
+		}
+		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
+			Message: fmt.Sprintf("%s asked to wait %s.", service, wait.Round(time.Second))}}
 	case provider.Reject:
 		return outcome{give: true, err: upload.Error{Code: upload.ProviderRejected, FixableBy: upload.ByYou,
 			Message: sentence(service+" refused the file", pe.Message)}}
-	case provider.Spent:
-		wait := cmp.Or(pe.RetryAfter, w.Backoff(u.Attempt))
-		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
-			Message: fmt.Sprintf("What became of the file must be asked of %s, whose answers for this hour are spent. It is asked again at %s.",
-				service, time.Now().Add(wait).UTC().Format("15:04:05 UTC"))}}
-	case provider.Denied:
-		return again(upload.Error{Code: upload.ProviderAccount, Retryable: true, FixableBy: upload.ByOperator,
-			Message: sentence(service+" denies this file, with keys that are good", pe.Message)})
+	case provider.Account:
+		paused := w.pause(ctx, u.Provider, pe)
+		return outcome{after: paused.wait, giveBack: true, err: paused.says}
 	case provider.Integrity:
 		return again(upload.Error{Code: upload.IntegrityMismatch, Retryable: true, FixableBy: upload.ByProvider,
 			Message: sentence("What arrived at "+service+" is not what was sent", pe.Message)})

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,6 +40,9 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 	p, ok := w.providers[u.Provider]
 	if !ok {
 		return upload.Asset{}, errNoProvider
+	}
+	if err := w.open(ctx, p); err != nil {
+		return upload.Asset{}, err
 	}
 	file, err := w.staging.Open(ctx, u.ID)
 	if err != nil {
@@ -134,23 +135,21 @@ func (a *attempt) runSession(ctx context.Context, reason string) (upload.Asset, 
 		return *asset, nil
 	}
 	if a.s.Asset == nil {
-		if err := postgres.Pushed(ctx, a.pool, *a.u, a.s.Row, *asset); err != nil {
+		if err := a.write(ctx, func(ctx context.Context) error { return postgres.Pushed(ctx, a.pool, *a.u, a.s.Row, *asset) }); err != nil {
 			return *asset, err
 		}
 	}
-	return ask(ctx, a, func(ctx context.Context) (upload.Asset, error) { return a.p.Commit(ctx, a.src, *asset) })
+	ctx, end := during(ctx, callTimeout)
+	defer end()
+	return a.p.Commit(ctx, a.src, *asset)
 }
 
-// ask makes a call to the provider that moves no bytes of the file, if the account may be sent to now.
-func ask[T any](ctx context.Context, a *attempt, call func(context.Context) (T, error)) (T, error) {
-	if _, err := a.open(ctx, a.p); err != nil {
-		var none T
-		return none, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return call(ctx)
-}
+// Bounds that no working system comes to: a lease is not renewed beyond them.
+const (
+	partTimeout = 3 * time.Minute // of a call with bytes of the file, beside what they take at the slowest
+	slowest     = 64 << 10        // bytes per second
+	slowestRead = 4 << 20         // bytes per second, of staging
+)
 
 // callTimeout bounds a call that moves no bytes of the file, the waiting for a provider's
 // processing included.
@@ -169,7 +168,9 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 		a.s = s
 		return nil
 	}
-	begun, err := ask(ctx, a, func(ctx context.Context) (provider.Session, error) { return a.p.Begin(ctx, a.src) })
+	call, end := during(ctx, callTimeout)
+	defer end()
+	begun, err := a.p.Begin(call, a.src)
 	if err != nil {
 		return err
 	}
@@ -181,9 +182,9 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 
 // lookup asks what became of a completing call whose answer is not known.
 func (a *attempt) lookup(ctx context.Context) (*upload.Asset, error) {
-	return ask(ctx, a, func(ctx context.Context) (*upload.Asset, error) {
-		return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
-	})
+	ctx, end := during(ctx, callTimeout)
+	defer end()
+	return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
 }
 
 // send pushes the parts that the ledger lacks and completes the session.
@@ -201,9 +202,9 @@ func (a *attempt) send(ctx context.Context) (*upload.Asset, error) {
 	if err := a.finishing(ctx); err != nil {
 		return nil, err
 	}
-	completed, err := ask(ctx, a, func(ctx context.Context) (upload.Asset, error) {
-		return a.p.Complete(ctx, a.s.Session, a.src, a.s.Acked)
-	})
+	call, end := during(ctx, callTimeout)
+	defer end()
+	completed, err := a.p.Complete(call, a.s.Session, a.src, a.s.Acked)
 	if outcomeUnknown(err) {
 		return a.settle(ctx, err)
 	}
@@ -233,7 +234,7 @@ func (a *attempt) finishing(ctx context.Context) error {
 		return nil
 	}
 	a.s.Finishing = true
-	return postgres.Finishing(ctx, a.pool, *a.u, a.s.Row)
+	return a.write(ctx, func(ctx context.Context) error { return postgres.Finishing(ctx, a.pool, *a.u, a.s.Row) })
 }
 
 // sendParts pushes what is missing: in order, or several at once where the provider takes them so.
@@ -248,64 +249,51 @@ func (a *attempt) sendParts(ctx context.Context) (*upload.Asset, error) {
 		width = 1
 	}
 	var asset *upload.Asset
-	var failed atomic.Bool
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var g errgroup.Group
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(width, 1))
 	for n := range a.s.Parts {
-		if acked[n] {
+		if acked[n] || gctx.Err() != nil {
 			continue
 		}
 		g.Go(func() error {
-			if failed.Load() {
-				return nil
+			if gctx.Err() != nil { // an earlier part has ended the attempt
+				return gctx.Err()
 			}
-			part, err := a.sendPart(ctx, n)
-			if err == nil {
-				err = a.ack(ctx, part)
-			}
+			part, err := a.sendPart(gctx, n)
 			if err != nil {
-				failed.Store(true)
-				if !leavesSession(err) {
-					cancel()
-				}
 				return err
 			}
 			if part.Asset != nil { // only where parts go one after the other
 				asset = part.Asset
 			}
-			return nil
+			return a.ack(gctx, part)
 		})
 	}
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return asset, nil
-}
-
-// leavesSession tells whether the next attempt goes on in the same session, so that the other parts on their way
-// are not in vain.
-func leavesSession(err error) bool {
-	var paused *pausedError
-	var pe *provider.Error
-	if !errors.As(err, &pe) {
-		return errors.As(err, &paused)
-	}
-	switch pe.Verdict {
-	case provider.Reject, provider.SessionLost, provider.Integrity:
-		return false
-	}
-	return true
 }
 
 // triesPerPart is how often a part is sent within an attempt before the attempt ends.
 const triesPerPart = 3
 
 func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
-	completes := a.completes(n)
+	completes := a.s.LastPartCompletes && n == a.s.Parts-1
+	if completes {
+		if err := a.finishing(ctx); err != nil {
+			return provider.Part{}, err
+		}
+	}
 	for try := 1; ; try++ {
-		part, err := a.pushPart(ctx, n)
+		_, size := a.s.Range(n, a.u.Size)
+		call, end := during(ctx, partTimeout+time.Duration(size/slowest)*time.Second)
+		part, err := a.p.PushPart(call, a.s.Session, a.src, n, a.acknowledged())
+		end()
 		if completes && outcomeUnknown(err) {
 			asset, err2 := a.settle(ctx, err)
 			if err2 == nil {
@@ -324,38 +312,6 @@ func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
 		}
 	}
 }
-
-// pushPart sends part n once, if the account may be sent to now, and as soon as not too much is on its way there.
-func (a *attempt) pushPart(ctx context.Context, n int) (provider.Part, error) {
-	state, err := a.open(ctx, a.p)
-	if err != nil {
-		return provider.Part{}, err
-	}
-	done, err := a.narrow(ctx, a.u.Provider, cmp.Or(state.MaxParallel, a.fullParallel()))
-	if err != nil {
-		return provider.Part{}, err
-	}
-	defer done()
-	if state.MaxParallel > 0 { // it may have been paused while others were waited for
-		if _, err := a.open(ctx, a.p); err != nil {
-			return provider.Part{}, err
-		}
-	}
-	if a.completes(n) {
-		if err := a.finishing(ctx); err != nil {
-			return provider.Part{}, err
-		}
-	}
-	part, err := a.p.PushPart(ctx, a.s.Session, a.src, n, a.acknowledged())
-	var pe *provider.Error
-	if errors.As(err, &pe) && pe.Verdict == provider.Throttled { // whoever sends is to know at once
-		return part, a.throttle(ctx, pe)
-	}
-	return part, err
-}
-
-// completes tells whether the answer to part n is the asset.
-func (a *attempt) completes(n int) bool { return a.s.LastPartCompletes && n == a.s.Parts-1 }
 
 func worthRepeating(err error) bool {
 	var pe *provider.Error
@@ -387,14 +343,14 @@ func (a *attempt) ack(ctx context.Context, p provider.Part) error {
 		a.told = time.Now()
 	}
 	a.mu.Unlock()
-	var err error
-	if tell {
-		err = pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
+	err := a.write(ctx, func(ctx context.Context) error {
+		if !tell {
+			return postgres.Ack(ctx, a.pool, *a.u, a.s.Row, []provider.Part{p}, false)
+		}
+		return pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
 			return postgres.Ack(ctx, tx, *a.u, a.s.Row, []provider.Part{p}, true)
 		})
-	} else {
-		err = postgres.Ack(ctx, a.pool, *a.u, a.s.Row, []provider.Part{p}, false)
-	}
+	})
 	if err != nil {
 		return err
 	}
@@ -409,6 +365,27 @@ func (a *attempt) ack(ctx context.Context, p provider.Part) error {
 	}
 	a.s.Acked = slices.Insert(a.s.Acked, i, p)
 	return nil
+}
+
+// writeLimit bounds one try to write what has happened.
+const writeLimit = 5 * time.Second
+
+// write notes what has happened at the provider, for which the attempt may end, but not be stopped. A database that
+// restarts is waited for as long as the lease lives; note may be done twice.
+func (a *attempt) write(ctx context.Context, note func(context.Context) error) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+		err := note(try)
+		cancel()
+		if err == nil || !postgres.Unreachable(err) || ctx.Err() != nil {
+			return err
+		}
+		a.log.Warn("the ledger waits for the database", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
 }
 
 // sum is the crc32c of the parts as they were sent, in order.
@@ -427,6 +404,8 @@ func (a *attempt) mismatch(format string, v ...any) error {
 // integrity finds out whose fault a mismatch is: bytes that staging has lost fail the upload, bytes
 // that were hurt on their way are sent again in a new session.
 func (a *attempt) integrity(ctx context.Context, file staging.Reader, cause error) error {
+	ctx, end := during(ctx, partTimeout+time.Duration(file.Size()/slowestRead)*time.Second)
+	defer end()
 	buf := make([]byte, 1<<20)
 	var sum uint32
 	r := io.NewSectionReader(file, 0, file.Size())

@@ -214,8 +214,8 @@ func TestAStoppedWorkerHandsBackAndLosesNothing(t *testing.T) {
 			y.await(t, u.ID, "three parts on", func(u upload.Upload) bool { return u.Pushed >= 15*mib })
 			stop()
 			back := y.awaitStatus(t, u.ID, upload.Queued)
-			if back.Attempt != 0 && back.Attempt != 1 || back.JobID != u.JobID {
-				t.Errorf("handed back at attempt %d with job %d, want no attempt lost and job %d", back.Attempt, back.JobID, u.JobID)
+			if back.Attempt != 0 && back.Attempt != 1 || back.JobID == u.JobID {
+				t.Errorf("handed back at attempt %d with job %d, want no attempt lost and another job than %d", back.Attempt, back.JobID, u.JobID)
 			}
 
 			controls := y.controls[tt.provider]

@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"golang.org/x/sync/semaphore"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
@@ -46,7 +45,6 @@ type worker struct {
 	queue     *postgres.Queue
 	staging   staging.Store
 	providers map[string]provider.Provider
-	doors     map[string]*semaphore.Weighted // provider -> what may be on its way there
 	leases    *leases
 	log       *slog.Logger
 
@@ -75,15 +73,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 	id := job.Args.UploadID
 	log := w.log.With("upload_id", id, "job_id", job.ID)
 
-	wait, err := w.postpone(ctx, id, job.ID)
-	if err != nil {
-		return fmt.Errorf("take %s: %w", id, err)
-	}
-	if wait > 0 {
-		return river.JobSnooze(wait)
-	}
+	asked := time.Now()
 	var u upload.Upload
-	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		u, err = postgres.Take(ctx, tx, id, job.ID, w.Owner, LeaseTTL)
 		return err
 	})
@@ -95,23 +87,55 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 	}
 	log = log.With("attempt", u.Attempt, "provider", u.Provider)
 
-	held, release := w.leases.hold(ctx, u.ID, u.Epoch)
-	asset, err := w.deliver(held, log, &u)
+	held, release := w.leases.hold(ctx, u.ID, u.Epoch, asked)
+	asset, err := w.deliverInTime(held, log, &u)
 	if err == nil {
 		err = w.complete(held, job, u, asset)
 	}
-	lost := errors.Is(context.Cause(held), postgres.ErrFenced)
+	lost := context.Cause(held)
 	release()
 	switch {
 	case err == nil:
 		log.Info("delivered", "bytes", u.Size, "asset", asset.ID)
 		w.unstage(ctx, log, u.ID)
-		w.forgetTrouble(ctx, log, u.Provider)
 		return nil
-	case lost || errors.Is(err, postgres.ErrFenced):
+	case errors.Is(lost, postgres.ErrFenced) || errors.Is(err, postgres.ErrFenced):
 		return w.fenced(ctx, log, u.ID)
+	case errors.Is(lost, errLeaseExpired):
+		err = lost
+	case ctx.Err() != nil:
+		return w.handBack(ctx, log, u)
 	}
 	return w.conclude(ctx, log, job, u, err)
+}
+
+// deliverInTime is deliver until the upload's time is over, which ends with errOverdue.
+func (w *worker) deliverInTime(ctx context.Context, log *slog.Logger, u *upload.Upload) (upload.Asset, error) {
+	if u.DeliverBy == nil {
+		return w.deliver(ctx, log, u)
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, *u.DeliverBy, errOverdue)
+	defer cancel()
+	asset, err := w.deliver(ctx, log, u)
+	if err != nil && errors.Is(context.Cause(ctx), errOverdue) {
+		err = errOverdue
+	}
+	return asset, err
+}
+
+// handBack gives an upload to the other workers, because this one stops.
+func (w *worker) handBack(ctx context.Context, log *slog.Logger, u upload.Upload) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return postgres.HandBack(ctx, tx, w.queue, u) })
+	switch {
+	case errors.Is(err, postgres.ErrFenced):
+		return w.fenced(ctx, log, u.ID)
+	case err != nil:
+		log.Warn("hand the upload back", "error", err)
+		return context.Canceled // River makes the row available again
+	}
+	return nil
 }
 
 // complete writes the end of a push and of its job, together.

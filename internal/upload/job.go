@@ -21,7 +21,16 @@ func Queue(provider string, size int64) string {
 	return provider + "_large"
 }
 
-// Queues are both lanes of a provider.
+// ResumeQueue names the lane of a push that has lost its worker. Of the small files' own lane a slot is free soon
+// enough; those of the large ones' may be taken for hours, so that another waits for what comes from the dead.
+func ResumeQueue(provider string, size int64) string {
+	if size < SmallFile {
+		return Queue(provider, size)
+	}
+	return provider + "_resume"
+}
+
+// Queues are all lanes of a provider.
 func Queues(provider string) []string {
-	return []string{Queue(provider, 0), Queue(provider, SmallFile)}
+	return []string{Queue(provider, 0), Queue(provider, SmallFile), ResumeQueue(provider, SmallFile)}
 }
