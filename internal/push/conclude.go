@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,20 +117,21 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 			Message: "Delivery was interrupted by a fault of the service."})
 	}
 
+	if paused := w.heed(ctx, u.ID, pe); paused != nil {
+		return outcome{after: paused.wait, giveBack: true, err: paused.says}
+	}
 	switch pe.Verdict {
-	case provider.Throttled:
-		wait := pe.RetryAfter
-		if wait <= 0 {
-			wait = w.Backoff(u.Attempt)
-		}
-		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
-			Message: fmt.Sprintf("%s asked to wait %s.", service, wait.Round(time.Second))}}
 	case provider.Reject:
 		return outcome{give: true, err: upload.Error{Code: upload.ProviderRejected, FixableBy: upload.ByYou,
 			Message: sentence(service+" refused the file", pe.Message)}}
-	case provider.Account:
-		paused := w.pause(ctx, u.Provider, pe)
-		return outcome{after: paused.wait, giveBack: true, err: paused.says}
+	case provider.Spent:
+		wait := cmp.Or(pe.RetryAfter, w.Backoff(u.Attempt))
+		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
+			Message: fmt.Sprintf("What became of the file must be asked of %s, whose answers for this hour are spent. It is asked again at %s.",
+				service, time.Now().Add(wait).UTC().Format("15:04:05 UTC"))}}
+	case provider.Denied:
+		return again(upload.Error{Code: upload.ProviderAccount, Retryable: true, FixableBy: upload.ByOperator,
+			Message: sentence(service+" denies this file, with keys that are good", pe.Message)})
 	case provider.Integrity:
 		return again(upload.Error{Code: upload.IntegrityMismatch, Retryable: true, FixableBy: upload.ByProvider,
 			Message: sentence("What arrived at "+service+" is not what was sent", pe.Message)})

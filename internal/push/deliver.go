@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,9 +42,6 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 	p, ok := w.providers[u.Provider]
 	if !ok {
 		return upload.Asset{}, errNoProvider
-	}
-	if err := w.open(ctx, p); err != nil {
-		return upload.Asset{}, err
 	}
 	file, err := w.staging.Open(ctx, u.ID)
 	if err != nil {
@@ -139,13 +138,23 @@ func (a *attempt) runSession(ctx context.Context, reason string) (upload.Asset, 
 			return *asset, err
 		}
 	}
+	return ask(ctx, a, func(ctx context.Context) (upload.Asset, error) { return a.p.Commit(ctx, a.src, *asset) })
+}
+
+// ask makes a call to the provider that moves no bytes of the file, if the account may be sent to now.
+func ask[T any](ctx context.Context, a *attempt, call func(context.Context) (T, error)) (T, error) {
+	if _, err := a.open(ctx, a.p); err != nil {
+		var none T
+		return none, err
+	}
 	ctx, end := during(ctx, callTimeout)
 	defer end()
-	return a.p.Commit(ctx, a.src, *asset)
+	return call(ctx)
 }
 
 // Bounds that no working system comes to: a lease is not renewed beyond them.
 const (
+	doorTimeout = time.Hour       // until what others have on their way is there
 	partTimeout = 3 * time.Minute // of a call with bytes of the file, beside what they take at the slowest
 	slowest     = 64 << 10        // bytes per second
 	slowestRead = 4 << 20         // bytes per second, of staging
@@ -168,9 +177,7 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 		a.s = s
 		return nil
 	}
-	call, end := during(ctx, callTimeout)
-	defer end()
-	begun, err := a.p.Begin(call, a.src)
+	begun, err := ask(ctx, a, func(ctx context.Context) (provider.Session, error) { return a.p.Begin(ctx, a.src) })
 	if err != nil {
 		return err
 	}
@@ -182,9 +189,9 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 
 // lookup asks what became of a completing call whose answer is not known.
 func (a *attempt) lookup(ctx context.Context) (*upload.Asset, error) {
-	ctx, end := during(ctx, callTimeout)
-	defer end()
-	return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
+	return ask(ctx, a, func(ctx context.Context) (*upload.Asset, error) {
+		return a.p.Lookup(ctx, a.s.Session, a.src, a.s.Acked)
+	})
 }
 
 // send pushes the parts that the ledger lacks and completes the session.
@@ -202,9 +209,9 @@ func (a *attempt) send(ctx context.Context) (*upload.Asset, error) {
 	if err := a.finishing(ctx); err != nil {
 		return nil, err
 	}
-	call, end := during(ctx, callTimeout)
-	defer end()
-	completed, err := a.p.Complete(call, a.s.Session, a.src, a.s.Acked)
+	completed, err := ask(ctx, a, func(ctx context.Context) (upload.Asset, error) {
+		return a.p.Complete(ctx, a.s.Session, a.src, a.s.Acked)
+	})
 	if outcomeUnknown(err) {
 		return a.settle(ctx, err)
 	}
@@ -249,51 +256,64 @@ func (a *attempt) sendParts(ctx context.Context) (*upload.Asset, error) {
 		width = 1
 	}
 	var asset *upload.Asset
-	g, gctx := errgroup.WithContext(ctx)
+	var failed atomic.Bool
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
 	g.SetLimit(max(width, 1))
 	for n := range a.s.Parts {
-		if acked[n] || gctx.Err() != nil {
+		if acked[n] {
 			continue
 		}
 		g.Go(func() error {
-			if gctx.Err() != nil { // an earlier part has ended the attempt
-				return gctx.Err()
+			if failed.Load() {
+				return nil
 			}
-			part, err := a.sendPart(gctx, n)
+			part, err := a.sendPart(ctx, n)
+			if err == nil {
+				err = a.ack(ctx, part)
+			}
 			if err != nil {
+				failed.Store(true)
+				if !leavesSession(err) {
+					cancel()
+				}
 				return err
 			}
 			if part.Asset != nil { // only where parts go one after the other
 				asset = part.Asset
 			}
-			return a.ack(gctx, part)
+			return nil
 		})
 	}
-	err := g.Wait()
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return asset, nil
+}
+
+// leavesSession tells whether the next attempt goes on in the same session, so that the other parts on their way
+// are not in vain.
+func leavesSession(err error) bool {
+	var paused *pausedError
+	var pe *provider.Error
+	if !errors.As(err, &pe) {
+		return errors.As(err, &paused)
+	}
+	switch pe.Verdict {
+	case provider.Reject, provider.SessionLost, provider.Integrity:
+		return false
+	}
+	return true
 }
 
 // triesPerPart is how often a part is sent within an attempt before the attempt ends.
 const triesPerPart = 3
 
 func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
-	completes := a.s.LastPartCompletes && n == a.s.Parts-1
-	if completes {
-		if err := a.finishing(ctx); err != nil {
-			return provider.Part{}, err
-		}
-	}
+	completes := a.completes(n)
 	for try := 1; ; try++ {
-		_, size := a.s.Range(n, a.u.Size)
-		call, end := during(ctx, partTimeout+time.Duration(size/slowest)*time.Second)
-		part, err := a.p.PushPart(call, a.s.Session, a.src, n, a.acknowledged())
-		end()
+		part, err := a.pushPart(ctx, n)
 		if completes && outcomeUnknown(err) {
 			asset, err2 := a.settle(ctx, err)
 			if err2 == nil {
@@ -312,6 +332,43 @@ func (a *attempt) sendPart(ctx context.Context, n int) (provider.Part, error) {
 		}
 	}
 }
+
+// pushPart sends part n once, if the account may be sent to now, and as soon as not too much is on its way there.
+func (a *attempt) pushPart(ctx context.Context, n int) (provider.Part, error) {
+	state, err := a.open(ctx, a.p)
+	if err != nil {
+		return provider.Part{}, err
+	}
+	waiting, end := during(ctx, doorTimeout)
+	done, err := a.narrow(waiting, a.u.Provider, cmp.Or(state.MaxParallel, a.fullParallel()))
+	end()
+	if err != nil {
+		return provider.Part{}, err
+	}
+	defer done()
+	if state.MaxParallel > 0 { // it may have been paused while others were waited for
+		if _, err := a.open(ctx, a.p); err != nil {
+			return provider.Part{}, err
+		}
+	}
+	if a.completes(n) {
+		if err := a.finishing(ctx); err != nil {
+			return provider.Part{}, err
+		}
+	}
+	_, size := a.s.Range(n, a.u.Size)
+	call, end := during(ctx, partTimeout+time.Duration(size/slowest)*time.Second)
+	defer end()
+	part, err := a.p.PushPart(call, a.s.Session, a.src, n, a.acknowledged())
+	var pe *provider.Error
+	if errors.As(err, &pe) && pe.Verdict == provider.Throttled { // whoever sends is to know at once
+		return part, a.throttle(ctx, pe)
+	}
+	return part, err
+}
+
+// completes tells whether the answer to part n is the asset.
+func (a *attempt) completes(n int) bool { return a.s.LastPartCompletes && n == a.s.Parts-1 }
 
 func worthRepeating(err error) bool {
 	var pe *provider.Error

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"golang.org/x/sync/semaphore"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
@@ -45,6 +46,7 @@ type worker struct {
 	queue     *postgres.Queue
 	staging   staging.Store
 	providers map[string]provider.Provider
+	doors     map[string]*semaphore.Weighted // provider -> what may be on its way there
 	leases    *leases
 	log       *slog.Logger
 
@@ -73,9 +75,16 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 	id := job.Args.UploadID
 	log := w.log.With("upload_id", id, "job_id", job.ID)
 
+	wait, err := w.postpone(ctx, id, job.ID)
+	if err != nil {
+		return fmt.Errorf("take %s: %w", id, err)
+	}
+	if wait > 0 {
+		return river.JobSnooze(wait)
+	}
 	asked := time.Now()
 	var u upload.Upload
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		u, err = postgres.Take(ctx, tx, id, job.ID, w.Owner, LeaseTTL)
 		return err
 	})
@@ -98,6 +107,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[upload.PushArgs]) erro
 	case err == nil:
 		log.Info("delivered", "bytes", u.Size, "asset", asset.ID)
 		w.unstage(ctx, log, u.ID)
+		w.forgetTrouble(ctx, log, u.Provider)
 		return nil
 	case errors.Is(lost, postgres.ErrFenced) || errors.Is(err, postgres.ErrFenced):
 		return w.fenced(ctx, log, u.ID)
