@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/semaphore"
 
 	"slipway/internal/postgres"
 	"slipway/internal/provider"
@@ -65,7 +64,11 @@ func standing(state postgres.ProviderState) *pausedError {
 // open returns when the account may be sent to. When a pause is over, whoever comes first asks whether the account
 // is good again.
 func (w *worker) open(ctx context.Context, p provider.Provider) (postgres.ProviderState, error) {
-	state, err := postgres.Provider(ctx, w.pool, p.Name())
+	var state postgres.ProviderState
+	err := w.write(ctx, func(ctx context.Context) (err error) {
+		state, err = postgres.Provider(ctx, w.pool, p.Name())
+		return err
+	})
 	if err != nil || state.PausedUntil == nil {
 		return state, err
 	}
@@ -220,26 +223,4 @@ func (w *worker) throttle(ctx context.Context, pe *provider.Error) *pausedError 
 // fullParallel is how many requests with a file's bytes a worker has on their way to a provider at most.
 func (w *worker) fullParallel() int {
 	return len(upload.Queues("")) * max(w.FilesInFlight, 1) * max(w.PartsInFlight, 1)
-}
-
-// doors is how many requests with a file's bytes may be on their way to an account; each takes its share.
-const doors = 1 << 30
-
-// narrow returns when a request with a file's bytes may go out, of which at most limit may be on their way to an
-// account. done is to be called when it is over.
-func (w *worker) narrow(ctx context.Context, name string, limit int) (done func(), err error) {
-	share := int64(doors / max(limit, 1))
-	door := w.doors[name]
-	if err := door.Acquire(ctx, share); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	return func() { door.Release(share) }, nil
-}
-
-func newDoors(providers map[string]provider.Provider) map[string]*semaphore.Weighted {
-	d := map[string]*semaphore.Weighted{}
-	for name := range providers {
-		d[name] = semaphore.NewWeighted(doors)
-	}
-	return d
 }

@@ -181,10 +181,21 @@ func (a *attempt) resume(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
-		a.s, err = postgres.BeginSession(ctx, tx, *a.u, begun, reason)
-		return err
-	})
+	run := func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) (err error) {
+			a.s, err = postgres.BeginSession(ctx, tx, *a.u, begun, reason)
+			return err
+		})
+	}
+	done := func(ctx context.Context) (bool, error) {
+		s, err := postgres.OpenSession(ctx, a.pool, a.u.ID)
+		if s == nil || s.ID != begun.ID {
+			return false, err
+		}
+		a.s = s
+		return true, err
+	}
+	return postgres.Once(ctx, run, done)
 }
 
 // lookup asks what became of a completing call whose answer is not known.
@@ -340,7 +351,7 @@ func (a *attempt) pushPart(ctx context.Context, n int) (provider.Part, error) {
 		return provider.Part{}, err
 	}
 	waiting, end := during(ctx, doorTimeout)
-	done, err := a.narrow(waiting, a.u.Provider, cmp.Or(state.MaxParallel, a.fullParallel()))
+	done, err := a.narrow(waiting, a.u, cmp.Or(state.MaxParallel, a.fullParallel()))
 	end()
 	if err != nil {
 		return provider.Part{}, err
@@ -427,9 +438,9 @@ func (a *attempt) ack(ctx context.Context, p provider.Part) error {
 // writeLimit bounds one try to write what has happened.
 const writeLimit = 5 * time.Second
 
-// write notes what has happened at the provider, for which the attempt may end, but not be stopped. A database that
-// restarts is waited for as long as the lease lives; note may be done twice.
-func (a *attempt) write(ctx context.Context, note func(context.Context) error) error {
+// write notes what has happened at the provider, which whoever stops the attempt does not keep it from. A database
+// that restarts is waited for as long as the lease lives; note may be done twice.
+func (w *worker) write(ctx context.Context, note func(context.Context) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 		err := note(try)
@@ -437,7 +448,7 @@ func (a *attempt) write(ctx context.Context, note func(context.Context) error) e
 		if err == nil || !postgres.Unreachable(err) || ctx.Err() != nil {
 			return err
 		}
-		a.log.Warn("the ledger waits for the database", "error", err)
+		w.log.Warn("the database is waited for", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
