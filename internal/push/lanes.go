@@ -4,7 +4,11 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"slipway/internal/postgres"
+	"slipway/internal/provider"
+	"slipway/internal/upload"
 )
 
 const (
@@ -42,4 +46,48 @@ func (l *leases) any() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.held) > 0
+}
+
+// doors is how many requests with a file's bytes may be on their way; each takes its share.
+const doors = 1 << 30
+
+func newDoors(providers map[string]provider.Provider) map[string]*semaphore.Weighted {
+	d := map[string]*semaphore.Weighted{}
+	for name := range providers {
+		d[name] = semaphore.NewWeighted(doors)
+		d[upload.Queue(name, upload.SmallFile)] = semaphore.NewWeighted(doors)
+	}
+	return d
+}
+
+// narrow returns when a request with u's bytes may go out, of which at most limit may be on their way to its account.
+// Large files leave one of them to small files, which would stand in line behind all their parts. done is to be
+// called when it is over.
+func (w *worker) narrow(ctx context.Context, u *upload.Upload, limit int) (done func(), err error) {
+	account := w.doors[u.Provider]
+	if u.Size < upload.SmallFile {
+		return enter(ctx, account, limit)
+	}
+	leaveLane, err := enter(ctx, w.doors[upload.Queue(u.Provider, u.Size)], limit-1)
+	if err != nil {
+		return nil, err
+	}
+	leave, err := enter(ctx, account, limit)
+	if err != nil {
+		leaveLane()
+		return nil, err
+	}
+	return func() {
+		leave()
+		leaveLane()
+	}, nil
+}
+
+// enter waits before a door that lets so many pass at once.
+func enter(ctx context.Context, door *semaphore.Weighted, limit int) (leave func(), err error) {
+	share := int64(doors / max(limit, 1))
+	if err := door.Acquire(ctx, share); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() { door.Release(share) }, nil
 }

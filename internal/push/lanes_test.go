@@ -148,6 +148,38 @@ func TestSmallFilesGoAtOnceWhileLargeOnesHaveAllTheirSlots(t *testing.T) {
 	}
 }
 
+func TestSmallFilesStandInNoLineOfPartsWhereAnAccountTakesFew(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.exec(t, `INSERT INTO slipway.providers (name, max_parallel, quiet_since) VALUES ('uploadcare', 1, now())`)
+	y.fault(t, "uploadcare", providersim.Rule{Method: "PUT", Action: providersim.Delay, Delay: 300})
+	for range 2 {
+		y.sent(t, "ann", "uploadcare", 20*mib)
+	}
+	y.worker(t)
+	y.awaitCount(t, 2, `u.status = 'pushing'`)
+	y.awaitCount(t, 1, `u.pushed_bytes > 0`)
+	small := y.sent(t, "ann", "uploadcare", 1000)
+	y.awaitStatus(t, small.ID, upload.Completed)
+	var before int
+	err := y.pool.QueryRow(t.Context(), `
+		SELECT count(*)
+		FROM slipway.push_parts large
+		JOIN slipway.push_sessions s ON s.upload_id = $1
+		JOIN slipway.push_parts small ON small.session_id = s.id
+		JOIN slipway.uploads u ON u.id = $1
+		WHERE large.session_id <> s.id AND large.acked_at BETWEEN u.started_at AND small.acked_at`, small.ID).Scan(&before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before > 2 { // the one on its way, and one that went before the small file had come to the door
+		t.Errorf("%d parts of large files went before a small file", before)
+	}
+	if y.count(t, `u.status = 'completed' AND u.size > 1000`) > 0 {
+		t.Error("a large file was done before the small one")
+	}
+}
+
 func TestOneProvidersSilenceKeepsTheOthersFilesNotWaiting(t *testing.T) {
 	t.Parallel()
 	providers := []string{"uploadcare", "cloudinary"}

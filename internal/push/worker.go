@@ -46,7 +46,7 @@ type worker struct {
 	queue     *postgres.Queue
 	staging   staging.Store
 	providers map[string]provider.Provider
-	doors     map[string]*semaphore.Weighted // provider -> what may be on its way there
+	doors     map[string]*semaphore.Weighted // provider, or its lane for large files -> what may be on its way there
 	leases    *leases
 	log       *slog.Logger
 
