@@ -82,24 +82,37 @@ func part(ctx context.Context, db postgres.DB, entries []staging.Entry) (needed,
 	return needed, rest, nil
 }
 
-// trash moves what nobody needs to the trash, and looks once more whether a row has come meanwhile.
+// trash moves what nobody needs to the trash.
 func (s *Sweeper) trash(ctx context.Context, left []staging.Entry) error {
-	var moved []staging.Entry
+	moved, err := Trash(ctx, s.Pool, s.Staging, left)
+	for _, e := range moved {
+		s.Log.Warn("a file that nobody needs is in the trash", "upload_id", e.ID, "bytes", e.Size, "idle", e.Idle.Round(time.Second))
+	}
+	return err
+}
+
+// Trash moves to the trash what nobody has touched since it was listed, and returns what is there in the end: a row
+// that has come meanwhile has its bytes back.
+func Trash(ctx context.Context, db postgres.DB, store staging.Store, left []staging.Entry) (moved []staging.Entry, err error) {
 	for _, e := range left {
-		ok, err := s.Staging.Trash(ctx, e)
+		ok, err := store.Trash(ctx, e)
 		if err != nil {
-			return err
+			return moved, err
 		}
 		if ok {
-			s.Log.Warn("a file that nobody needs is in the trash", "upload_id", e.ID, "bytes", e.Size, "idle", e.Idle.Round(time.Second))
 			moved = append(moved, e)
 		}
 	}
-	needed, _, err := part(ctx, s.Pool, moved)
+	needed, moved, err := part(ctx, db, moved)
 	if err != nil {
-		return err
+		return moved, err
 	}
-	return s.restore(ctx, needed)
+	for _, e := range needed {
+		if _, err := store.Restore(ctx, e.ID); err != nil {
+			return moved, err
+		}
+	}
+	return moved, nil
 }
 
 func (s *Sweeper) restore(ctx context.Context, needed []staging.Entry) error {

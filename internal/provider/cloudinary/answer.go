@@ -83,21 +83,26 @@ func (p *Provider) address(path ...any) string {
 // fetch makes a request of our own. ctx is the caller's, without the request's own deadline.
 func (p *Provider) fetch(ctx context.Context, op string, req *http.Request) (answer, error) {
 	var a answer
+	err := p.fetchInto(ctx, op, req, &a)
+	return a, err
+}
+
+func (p *Provider) fetchInto(ctx context.Context, op string, req *http.Request, out any) error {
 	req.Header.Set("User-Agent", api.GetUserAgent())
 	resp, err := p.http.Do(req)
 	if err != nil {
-		return a, fault(ctx, op, err)
+		return fault(ctx, op, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return a, fault(ctx, op, err)
+		return fault(ctx, op, err)
 	}
 	if err := p.line.refused(op, reason(body)); err != nil {
-		return a, err
+		return err
 	}
-	if err := json.Unmarshal(body, &a); err != nil {
-		return a, unreadable(op, err)
+	if err := json.Unmarshal(body, out); err != nil {
+		return unreadable(op, err)
 	}
-	return a, nil
+	return nil
 }

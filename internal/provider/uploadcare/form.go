@@ -57,7 +57,7 @@ func (p *Provider) uploadFields(src provider.Source) url.Values {
 	return v
 }
 
-// metadata is the user's, as far as Uploadcare takes it, and the upload's id where there is room.
+// metadata is the user's, as far as Uploadcare takes it, and whose the file is where there is room.
 func metadata(src provider.Source) map[string]string {
 	m := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(src.Metadata)) {
@@ -67,8 +67,11 @@ func metadata(src provider.Source) map[string]string {
 			m[key] = value
 		}
 	}
-	if len(m) < maxMetadata {
-		m["upload_id"] = string(src.UploadID)
+	ours := []struct{ key, value string }{{sign.Key, src.Key}, {"upload_id", string(src.UploadID)}}
+	for _, o := range ours {
+		if _, taken := m[o.key]; o.value != "" && (taken || len(m) < maxMetadata) {
+			m[o.key] = o.value
+		}
 	}
 	return m
 }

@@ -106,16 +106,9 @@ func (p *Provider) Marked(ctx context.Context, mark upload.ID, since time.Time) 
 		"from": {since.UTC().Format("2006-01-02T15:04:05.000000")},
 	}.Encode()
 	for range maxPages {
-		var page struct {
-			Next    string     `json:"next"`
-			Results []sentFile `json:"results"`
-		}
-		req, err := p.sdk.NewRequest(ctx, restHost, http.MethodGet, "/files/?"+query, nil)
-		if err == nil {
-			err = p.sdk.Do(req, &page)
-		}
+		page, err := p.filesBy(ctx, op, query)
 		if err != nil {
-			return "", p.failed(ctx, op, err)
+			return "", err
 		}
 		for _, f := range page.Results {
 			if upload.ID(f.Metadata[sign.Mark]) == mark {
