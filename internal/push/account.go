@@ -87,8 +87,8 @@ func (w *worker) open(ctx context.Context, p provider.Provider) (postgres.Provid
 
 // learn asks the account for its plan, and writes down the answer or the pause that it calls for.
 func (w *worker) learn(ctx context.Context, p provider.Provider) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	call, end := during(ctx, callTimeout)
+	defer end()
 	err := p.Check(call)
 	if pause := w.failsCheck(ctx, p, err); pause != nil {
 		w.log.Error("the provider is paused", "provider", p.Name(), "error", err, "again_in", pause.wait.Round(time.Millisecond))

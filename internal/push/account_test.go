@@ -97,14 +97,16 @@ func TestAPoisonedFileNeverPausesTheOthers(t *testing.T) {
 		answer   func() *http.Response
 		code     upload.Code
 	}{
-		"its content is refused":                     {"uploadcare", func() *http.Response { return answered(400, "The file is infected by EICAR virus.") }, upload.ProviderRejected},
-		"it is denied with keys that are good":       {"uploadcare", func() *http.Response { return answered(403, "No.") }, upload.ProviderAccount},
-		"it makes the provider stumble":              {"uploadcare", func() *http.Response { return answered(500, "Internal error.") }, upload.ProviderUnavailable},
-		"its content is refused by Cloudinary":       {"cloudinary", func() *http.Response { return answered(400, `{"error":{"message":"Invalid image file"}}`) }, upload.ProviderRejected},
-		"its signature is wrong with keys that fit":  {"cloudinary", func() *http.Response { return answered(401, `{"error":{"message":"Invalid Signature 1"}}`) }, upload.ProviderAccount},
-		"it is not allowed in the account's plan":    {"cloudinary", func() *http.Response { return answered(403, `{"error":{"message":"Not enabled"}}`) }, upload.ProviderAccount},
-		"it makes Cloudinary stumble":                {"cloudinary", func() *http.Response { return answered(500, `{"error":{"message":"General Error"}}`) }, upload.ProviderUnavailable},
-		"it is more than Cloudinary's plan can take": {"cloudinary", func() *http.Response { return answered(400, `{"error":{"message":"File size too large. Got 7000. Maximum is 10."}}`) }, upload.ProviderRejected},
+		"its content is refused":                    {"uploadcare", func() *http.Response { return answered(400, "The file is infected by EICAR virus.") }, upload.ProviderRejected},
+		"it is denied with keys that are good":      {"uploadcare", func() *http.Response { return answered(403, "No.") }, upload.ProviderAccount},
+		"it makes the provider stumble":             {"uploadcare", func() *http.Response { return answered(500, "Internal error.") }, upload.ProviderUnavailable},
+		"its content is refused by Cloudinary":      {"cloudinary", func() *http.Response { return answered(400, `{"error":{"message":"Invalid image file"}}`) }, upload.ProviderRejected},
+		"its signature is wrong with keys that fit": {"cloudinary", func() *http.Response { return answered(401, `{"error":{"message":"Invalid Signature 1"}}`) }, upload.ProviderAccount},
+		"it is not allowed in the account's plan":   {"cloudinary", func() *http.Response { return answered(403, `{"error":{"message":"Not enabled"}}`) }, upload.ProviderAccount},
+		"it makes Cloudinary stumble":               {"cloudinary", func() *http.Response { return answered(500, `{"error":{"message":"General Error"}}`) }, upload.ProviderUnavailable},
+		"it is more than Cloudinary's plan can take": {"cloudinary", func() *http.Response {
+			return answered(400, `{"error":{"message":"File size too large. Got 7000. Maximum is 10."}}`)
+		}, upload.ProviderRejected},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

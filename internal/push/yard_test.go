@@ -63,6 +63,7 @@ type yard struct {
 	// What the workers that are started from now on are given.
 	settings push.Settings
 	line     http.RoundTripper // to the providers; nil: their own
+	tune     func(*uploadcare.Options, *cloudinary.Options)
 }
 
 func newYard(t *testing.T) *yard {
@@ -120,14 +121,19 @@ func newYard(t *testing.T) *yard {
 // worker starts a worker; stop hands back what it is doing.
 func (y *yard) worker(t *testing.T) (stop func()) {
 	t.Helper()
-	u, err := uploadcare.New(uploadcare.Options{
+	forUploadcare := uploadcare.Options{
 		PublicKey: "demopublickey", SecretKey: "demosecretkey",
 		UploadBase: y.uploadcare.URL, RESTBase: y.uploadcare.URL, CDNBase: y.uploadcare.URL, VerifyReadback: true, PartSize: 5 * mib, Transport: y.line,
-	})
+	}
+	forCloudinary := cloudinary.Options{CloudName: "demo", APIKey: "key", APISecret: "secret", UploadPrefix: y.cloudURL, ChunkSize: 6 * mib, Settle: time.Millisecond, Transport: y.line}
+	if y.tune != nil {
+		y.tune(&forUploadcare, &forCloudinary)
+	}
+	u, err := uploadcare.New(forUploadcare)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := cloudinary.New(cloudinary.Options{CloudName: "demo", APIKey: "key", APISecret: "secret", UploadPrefix: y.cloudURL, ChunkSize: 6 * mib, Settle: time.Millisecond, Transport: y.line})
+	c, err := cloudinary.New(forCloudinary)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,6 @@ const (
 	maxTags     = 1000
 	maxMetadata = 1000
 
-	// adminTimeout bounds a call that carries no file.
-	adminTimeout = 60 * time.Second
 	// usageTTL is for how long the plan's limits are believed before Check reads them again; the
 	// Admin API allows 500 calls an hour on the free plan.
 	usageTTL = time.Hour
@@ -66,6 +64,9 @@ type Options struct {
 	// Settle is how long a large file may still be assembled after its last answer was lost,
 	// before it counts as missing; 0 is 2 s.
 	Settle time.Duration
+	// CallTimeout is what a request gets beside the time of its bytes; 0 is 30 s. One without a file gets twice as
+	// much, and the last of a file, upon which the service puts it together, five times.
+	CallTimeout time.Duration
 	// Transport carries the requests; nil is one of our own.
 	Transport http.RoundTripper
 }
@@ -99,6 +100,9 @@ func New(opt Options) (*Provider, error) {
 	if opt.Settle == 0 {
 		opt.Settle = 2 * time.Second
 	}
+	if opt.CallTimeout == 0 {
+		opt.CallTimeout = 30 * time.Second
+	}
 	if err := opt.check(); err != nil {
 		return nil, fmt.Errorf("cloudinary: %w", err)
 	}
@@ -110,7 +114,7 @@ func New(opt Options) (*Provider, error) {
 			CloudName: opt.CloudName, APIKey: opt.APIKey, APISecret: opt.APISecret,
 			SignatureAlgorithm: opt.SignatureAlgorithm,
 		},
-		API: config.API{UploadPrefix: opt.UploadPrefix, Timeout: int64(adminTimeout / time.Second)},
+		API: config.API{UploadPrefix: opt.UploadPrefix, Timeout: max(1, int64(2*opt.CallTimeout/time.Second))},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cloudinary: %w", err)

@@ -47,7 +47,7 @@ func (p *Provider) Lookup(ctx context.Context, s provider.Session, src provider.
 
 // resource is the asset t as the Admin API has it; only with media_metadata does it tell the etag.
 func (p *Provider) resource(ctx context.Context, t target) (answer, error) {
-	limited, cancel := context.WithTimeout(ctx, adminTimeout)
+	limited, cancel := context.WithTimeout(ctx, 2*p.opt.CallTimeout)
 	defer cancel()
 	address := p.address("resources", string(t.ResourceType), t.Type, t.PublicID) + "?media_metadata=true"
 	req, err := http.NewRequestWithContext(limited, http.MethodGet, address, nil)

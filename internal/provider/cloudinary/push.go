@@ -13,13 +13,8 @@ import (
 	"slipway/internal/provider"
 )
 
-// A request may take grace and the time of its bytes at floorRate; the last one assembly more,
-// because the service puts the chunks together before it answers.
-const (
-	grace     = 30 * time.Second
-	floorRate = 128 << 10 // bytes per second
-	assembly  = 2 * time.Minute
-)
+// floorRate is the slowest that a request's bytes may go, in bytes per second.
+const floorRate = 128 << 10
 
 // PushPart sends chunk n, or the whole file where the session has one part. The parts before it
 // must be in before: the MD5 that proves the asset runs through them.
@@ -66,10 +61,10 @@ func (c chunk) op() string { return "part " + strconv.Itoa(c.n) }
 
 func (c chunk) last() bool { return c.n == c.session.Parts-1 }
 
-func (c chunk) timeout() time.Duration {
-	d := grace + time.Duration(float64(c.length)/floorRate*float64(time.Second))
+func (c chunk) timeout(call time.Duration) time.Duration {
+	d := call + time.Duration(float64(c.length)/floorRate*float64(time.Second))
 	if c.last() {
-		d += assembly
+		d += 4 * call
 	}
 	return d
 }
@@ -80,7 +75,7 @@ func (p *Provider) send(ctx context.Context, c chunk) (provider.Part, error) {
 	if err != nil {
 		return provider.Part{}, fmt.Errorf("cloudinary %s: %w", c.op(), err)
 	}
-	limited, cancel := context.WithTimeout(ctx, c.timeout())
+	limited, cancel := context.WithTimeout(ctx, c.timeout(p.opt.CallTimeout))
 	defer cancel()
 	req, err := http.NewRequestWithContext(limited, http.MethodPost, p.address(string(c.target.ResourceType), "upload"), nil)
 	if err != nil {

@@ -44,7 +44,7 @@ type sessionState struct {
 // Begin opens a multipart session, or for a small file one without an id that asks Uploadcare for nothing.
 func (p *Provider) Begin(ctx context.Context, src provider.Source) (provider.Session, error) {
 	const op = "begin"
-	if src.Size < partsFrom {
+	if src.Size < p.opts.PartsFrom {
 		return provider.Session{PartSize: max(1, src.Size), Parts: 1, LastPartCompletes: true}, nil
 	}
 	began := time.Now()
@@ -79,8 +79,8 @@ func (p *Provider) Begin(ctx context.Context, src provider.Source) (provider.Ses
 
 // partSize grows with the file: little is lost of a small one, and few addresses are kept for a large one.
 func (p *Provider) partSize(size int64) int64 {
-	if p.opts.PartSize > 0 {
-		return max(p.opts.PartSize, leastPart(size))
+	if p.opts.PartSize > 0 && size <= p.opts.PartSize*maxParts {
+		return p.opts.PartSize
 	}
 	switch {
 	case size < 256*mib:

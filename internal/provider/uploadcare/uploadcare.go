@@ -61,6 +61,9 @@ type Options struct {
 	Parallel int   // parts of one file at once; 4
 	MaxSize  int64 // bytes in one file, by the account's plan, which the API does not tell; 0 is unknown
 	PartSize int64 // bytes, at least 5 MiB; 0 chooses by the file's size
+	// PartsFrom is the size from which a file goes in parts: 10 MiB, and what is smaller Uploadcare refuses. Only a
+	// simulator may be told to take less, and then smaller parts as well.
+	PartsFrom int64
 
 	CallTimeout  time.Duration // of a call without a file's bytes, and what one with them gets beside MinRate; 60 s
 	ReadyTimeout time.Duration // how long a file may take to become ready once it is complete; 10 min
@@ -90,6 +93,7 @@ func New(o Options) (*Provider, error) {
 	o.CallTimeout = cmp.Or(o.CallTimeout, time.Minute)
 	o.ReadyTimeout = cmp.Or(o.ReadyTimeout, 10*time.Minute)
 	o.MinRate = cmp.Or(o.MinRate, 64<<10)
+	o.PartsFrom = cmp.Or(o.PartsFrom, partsFrom)
 	if o.Transport == nil {
 		o.Transport = newTransport(o)
 	}
@@ -130,13 +134,13 @@ func (o Options) check() error {
 	if o.PartETag != "md5" && o.PartETag != "ignore" {
 		errs = append(errs, fmt.Errorf("part ETag is %q, want md5 or ignore", o.PartETag))
 	}
-	if o.PartSize != 0 && o.PartSize < minPart {
+	if o.PartsFrom >= partsFrom && o.PartSize != 0 && o.PartSize < minPart {
 		errs = append(errs, fmt.Errorf("part size is %d bytes, at least %d are needed", o.PartSize, minPart))
 	}
 	if _, err := hex.DecodeString(o.CDNSecret); err != nil {
 		errs = append(errs, errors.New("the CDN secret is not hexadecimal"))
 	}
-	if o.Parallel < 1 || o.MaxSize < 0 || o.CallTimeout < 0 || o.ReadyTimeout < 0 || o.MinRate < 0 {
+	if o.PartsFrom < 1 || o.Parallel < 1 || o.MaxSize < 0 || o.CallTimeout < 0 || o.ReadyTimeout < 0 || o.MinRate < 0 {
 		errs = append(errs, errors.New("no number may be negative"))
 	}
 	return errors.Join(errs...)

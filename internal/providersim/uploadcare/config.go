@@ -17,6 +17,8 @@ type Config struct {
 	SignedUploads bool  `json:"signed_uploads"` // signature and expire are demanded
 	Autostore     bool  `json:"autostore"`      // what store mode auto means; off also refuses mode 1
 	MaxFileSize   int64 `json:"max_file_size"`  // bytes, the project's limit; 0 is none
+	MinMultipart  int64 `json:"min_multipart"`  // bytes, the smallest upload in parts; 0 is the service's 10 MiB
+	MinPart       int64 `json:"min_part"`       // bytes in each part but the last; 0 is the service's 5 MiB
 
 	SecureDelivery bool   `json:"secure_delivery"` // the CDN demands a token
 	DeliverySecret string `json:"delivery_secret"` // that tokens are signed with, in hex
@@ -42,8 +44,8 @@ func (c Config) check() error {
 	if secret, err := hex.DecodeString(c.DeliverySecret); err != nil || c.SecureDelivery && len(secret) == 0 {
 		return errors.New("secure_delivery needs delivery_secret, which is hexadecimal")
 	}
-	if c.MaxFileSize < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 || c.WebhookTries < 0 {
-		return errors.New("max_file_size, throttle_next, retry_after and webhook_tries are not negative")
+	if c.MaxFileSize < 0 || c.MinMultipart < 0 || c.MinPart < 0 || c.ThrottleNext < 0 || c.RetryAfter < 0 || c.WebhookTries < 0 {
+		return errors.New("max_file_size, min_multipart, min_part, throttle_next, retry_after and webhook_tries are not negative")
 	}
 	return nil
 }

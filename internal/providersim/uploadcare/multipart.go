@@ -74,7 +74,7 @@ func (s *Sim) start(r *http.Request) (any, error) {
 	if ses.Size, err = s.sizeOf(f.Get("size")); err != nil {
 		return nil, err
 	}
-	if ses.PartSize, err = partSize(f.Get("part_size"), ses.Size); err != nil {
+	if ses.PartSize, err = s.partSize(f.Get("part_size"), ses.Size); err != nil {
 		return nil, err
 	}
 	if err := s.sessions.Put(ses.UUID, ses); err != nil {
@@ -89,19 +89,19 @@ func (s *Sim) start(r *http.Request) (any, error) {
 
 func (s *Sim) sizeOf(text string) (int64, error) {
 	size, err := strconv.ParseInt(text, 10, 64)
-	limit := s.Config().MaxFileSize
+	c := s.Config()
 	switch {
 	case err != nil:
 		return 0, errSizeMalformed
-	case size < minMultipart:
+	case size < cmp.Or(c.MinMultipart, minMultipart):
 		return 0, errSizeTooSmall
-	case limit > 0 && size > limit:
+	case c.MaxFileSize > 0 && size > c.MaxFileSize:
 		return 0, errProjectLimit
 	}
 	return size, nil
 }
 
-func partSize(text string, size int64) (int64, error) {
+func (s *Sim) partSize(text string, size int64) (int64, error) {
 	if text == "" {
 		text = strconv.Itoa(minPart)
 	}
@@ -109,7 +109,7 @@ func partSize(text string, size int64) (int64, error) {
 	switch {
 	case err != nil:
 		return 0, errPartSizeInvalid
-	case n < minPart, (size+n-1)/n > maxParts:
+	case n < cmp.Or(s.Config().MinPart, minPart), (size+n-1)/n > maxParts:
 		return 0, errPartSizeTooSmall
 	case n > maxPart:
 		return 0, errPartSizeTooBig
