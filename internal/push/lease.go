@@ -32,6 +32,8 @@ var errLeaseExpired = errors.New("the lease was not renewed in time")
 type leases struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
+	ttl  time.Duration
+	beat time.Duration
 
 	mu   sync.Mutex
 	held map[upload.ID]*lease
@@ -48,7 +50,7 @@ type lease struct {
 }
 
 func newLeases(pool *pgxpool.Pool, log *slog.Logger) *leases {
-	return &leases{pool: pool, log: log, held: map[upload.ID]*lease{}}
+	return &leases{pool: pool, log: log, ttl: LeaseTTL, beat: leaseBeat, held: map[upload.ID]*lease{}}
 }
 
 // hold keeps a lease, which was asked for at that time, until release is called. The context that it returns ends
@@ -56,7 +58,7 @@ func newLeases(pool *pgxpool.Pool, log *slog.Logger) *leases {
 func (l *leases) hold(ctx context.Context, id upload.ID, epoch int64, asked time.Time) (held context.Context, release func()) {
 	held, cancel := context.WithCancelCause(ctx)
 	mine := &lease{epoch: epoch, cancel: cancel}
-	mine.expiry = time.AfterFunc(time.Until(asked.Add(LeaseTTL)), func() { cancel(errLeaseExpired) })
+	mine.expiry = time.AfterFunc(time.Until(asked.Add(l.ttl)), func() { cancel(errLeaseExpired) })
 	l.mu.Lock()
 	l.held[id] = mine
 	l.mu.Unlock()
@@ -113,7 +115,7 @@ func (h *lease) wanted() bool {
 
 // run renews until ctx ends. It asks nothing of the database while nothing is held.
 func (l *leases) run(ctx context.Context) {
-	tick := time.NewTicker(leaseBeat)
+	tick := time.NewTicker(l.beat)
 	defer tick.Stop()
 	for {
 		select {
@@ -139,7 +141,7 @@ func (l *leases) renew(ctx context.Context) {
 	}
 	before := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, renewLimit)
-	kept, err := postgres.Renew(ctx, l.pool, asked, LeaseTTL)
+	kept, err := postgres.Renew(ctx, l.pool, asked, l.ttl)
 	cancel()
 	if err != nil {
 		l.log.Warn("renew leases", "error", err)
@@ -154,7 +156,7 @@ func (l *leases) renew(ctx context.Context) {
 		}
 		switch ours, answered := kept[a.ID]; {
 		case answered && ours:
-			h.expiry.Reset(time.Until(before.Add(LeaseTTL)))
+			h.expiry.Reset(time.Until(before.Add(l.ttl)))
 		case answered:
 			h.cancel(postgres.ErrFenced)
 		}
