@@ -91,13 +91,22 @@ func (a answer) listed(t target) (provider.Listed, error) {
 	return l, nil
 }
 
-// Absent implements provider.Lister: one call for up to 100 assets of the same types.
+// Absent implements provider.Lister: one call for up to 100 assets of the same types. An id with a comma would be
+// taken for two, and is asked for alone.
 func (p *Provider) Absent(ctx context.Context, assets []upload.Asset) ([]upload.Asset, error) {
-	const op = "lookup"
 	have := map[target]bool{}
 	asked := map[target][]string{} // ids, by the types that they have in common
 	for _, a := range assets {
 		for _, kind := range kinds(a) {
+			t := target{a.ID, a.ResourceType, kind}
+			if strings.Contains(a.ID, ",") {
+				found, err := p.inspect(ctx, t)
+				if err != nil {
+					return nil, err
+				}
+				have[t] = found != nil
+				continue
+			}
 			of := target{ResourceType: a.ResourceType, Type: kind}
 			if !slices.Contains(asked[of], a.ID) {
 				asked[of] = append(asked[of], a.ID)
@@ -106,7 +115,7 @@ func (p *Provider) Absent(ctx context.Context, assets []upload.Asset) ([]upload.
 	}
 	for of, ids := range asked {
 		for some := range slices.Chunk(ids, maxIDs) {
-			got, err := p.resources(ctx, op, of.ResourceType, of.Type, url.Values{"public_ids[]": some, "max_results": {strconv.Itoa(maxIDs)}})
+			got, err := p.resources(ctx, "lookup", of.ResourceType, of.Type, url.Values{"public_ids[]": some, "max_results": {strconv.Itoa(maxIDs)}})
 			if err != nil {
 				return nil, err
 			}

@@ -28,14 +28,21 @@ const (
 	stranger  side = "line" // something on the way, in another form than Uploadcare's
 )
 
-// verdicts says what an answer means; the first row that fits decides, and an empty field fits all.
-// Codes and texts: Upload API reference, "Errors"; REST API reference 0.7; S3 for the part storage.
-var verdicts = []struct {
+// row is what some answers mean.
+type row struct {
 	side    side
 	status  int
 	code    string
 	verdict provider.Verdict
-}{
+}
+
+func (r row) fits(s side, status int, code string) bool {
+	return (r.side == "" || r.side == s) && (r.status == 0 || r.status == status) && (r.code == "" || r.code == code)
+}
+
+// verdicts says what an answer means; the first row that fits decides, and an empty field fits all.
+// Codes and texts: Upload API reference, "Errors"; REST API reference 0.7; S3 for the part storage.
+var verdicts = []row{
 	// The account, whatever its keys.
 	{code: "AccountBlockedError", verdict: provider.Account},
 	{code: "AccountLimitsExceededError", verdict: provider.Account},
@@ -97,9 +104,9 @@ var verdicts = []struct {
 const alreadyUploaded = "MultipartFileAlreadyUploadedError"
 
 func verdict(s side, status int, code string) provider.Verdict {
-	for _, v := range verdicts {
-		if (v.side == "" || v.side == s) && (v.status == 0 || v.status == status) && (v.code == "" || v.code == code) {
-			return v.verdict
+	for _, r := range verdicts {
+		if r.fits(s, status, code) {
+			return r.verdict
 		}
 	}
 	return provider.Transient
