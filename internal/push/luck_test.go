@@ -303,16 +303,7 @@ func TestWhateverHappensAFileIsStoredOnceOrNotAtAll(t *testing.T) {
 			y.settings.FilesInFlight, y.settings.PartsInFlight = 8, luckWide
 			y.settings.Backoff = func(int) time.Duration { return 2 * time.Millisecond }
 			y.settings.Rest, y.settings.Settle, y.settings.Poll = 10*time.Millisecond, 20*time.Millisecond, 30*time.Millisecond
-			y.tune = func(u *uploadcare.Options, c *cloudinary.Options) {
-				u.PartsFrom, u.PartSize, u.CallTimeout = 2*luckPart, luckPart, 200*time.Millisecond
-				c.ChunkSize, c.CallTimeout = luckPart, 200*time.Millisecond
-			}
-			if err := y.uploadcare.Configure(func(c *simuploadcare.Config) { c.MinMultipart, c.MinPart = 2*luckPart, luckPart }); err != nil {
-				t.Fatal(err)
-			}
-			settings := y.cloudinary.Settings()
-			settings.MinChunk, settings.AdminQuota = luckPart-1, 1<<30
-			y.cloudinary.Set(settings)
+			y.small(t, luckPart)
 			y.worker(t)
 			var sum tally
 			rapid.Check(t, func(rt *rapid.T) { f.try(t, rt, provider, draw(rt, provider), &sum) })
@@ -322,6 +313,21 @@ func TestWhateverHappensAFileIsStoredOnceOrNotAtAll(t *testing.T) {
 			}
 		})
 	}
+}
+
+// small makes parts of part bytes of all files of at least two, and calls short.
+func (y *yard) small(t *testing.T, part int64) {
+	t.Helper()
+	y.tune = func(u *uploadcare.Options, c *cloudinary.Options) {
+		u.PartsFrom, u.PartSize, u.CallTimeout = 2*part, part, 200*time.Millisecond
+		c.ChunkSize, c.CallTimeout = part, 200*time.Millisecond
+	}
+	if err := y.uploadcare.Configure(func(c *simuploadcare.Config) { c.MinMultipart, c.MinPart = 2*part, part }); err != nil {
+		t.Fatal(err)
+	}
+	settings := y.cloudinary.Settings()
+	settings.MinChunk, settings.AdminQuota = part-1, 1<<30
+	y.cloudinary.Set(settings)
 }
 
 // seeds sets how many are tried at each provider, where nobody has said it.

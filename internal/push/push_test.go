@@ -176,24 +176,6 @@ func TestMissingBytesWaitForTheOperator(t *testing.T) {
 	y.delivered(t, "uploadcare", content)
 }
 
-func TestBytesDamagedInStagingAreNeverDelivered(t *testing.T) {
-	for _, name := range []string{"uploadcare", "cloudinary"} {
-		for _, size := range []int{1000, 11 * mib} {
-			t.Run(fmt.Sprintf("%d bytes to %s", size, name), func(t *testing.T) {
-				t.Parallel()
-				y := newYard(t)
-				u := y.accept(t, name, random(size))
-				flip(t, stagedPath(t, y.path, u.ID), int64(size/2))
-				y.worker(t)
-				failed := y.awaitStatus(t, u.ID, upload.Failed)
-				if failed.Error.Code != upload.StagingCorrupted {
-					t.Errorf("failed with %+v, want staging_corrupted", failed.Error)
-				}
-			})
-		}
-	}
-}
-
 func TestAStoppedWorkerHandsBackAndLosesNothing(t *testing.T) {
 	tests := map[string]struct {
 		provider string
@@ -247,21 +229,4 @@ func stagedPath(t *testing.T, root string, id upload.ID) string {
 		t.Fatalf("staged file of %s: %v, %v (%v)", id, found, err, staging.ErrMissing)
 	}
 	return found[0]
-}
-
-func flip(t *testing.T, path string, at int64) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 1
-	if _, err := f.WriteAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
 }
