@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -509,7 +510,13 @@ type stagedBytes struct {
 	early  bool
 }
 
+// ReadAt lets others have the processor before it reads more of a large file. Where lines are fast, summing and sending
+// large files keeps every processor busy, and a small file, which needs one for a moment at each of its steps,
+// would wait for the time slices of all of them.
 func (s *stagedBytes) ReadAt(p []byte, off int64) (int, error) {
+	if s.Size() >= upload.SmallFile {
+		runtime.Gosched()
+	}
 	n, err := s.Reader.ReadAt(p, off)
 	s.mu.Lock()
 	defer s.mu.Unlock()
