@@ -39,6 +39,8 @@ type SimulatorOptions struct {
 	PublicURL string // what delivery URLs begin with; "": the address
 	PartsURL  string // what part URLs begin with; "": the address under another name
 	Signed    bool   // Uploadcare refuses whoever reads a file without a signature; Cloudinary does by the file
+
+	Around func(http.Handler) http.Handler // sees every request first; nil is fine
 }
 
 // StartSimulators opens both providers and answers until Close. Control routes are under
@@ -56,7 +58,11 @@ func StartSimulators(o SimulatorOptions) (*Simulators, error) {
 		return nil, fmt.Errorf("cloudinary simulator: %w", err)
 	}
 	s := &Simulators{Uploadcare: u, Cloudinary: c}
-	if s.server, err = providersim.Listen(o.Address, s.handler()); err != nil {
+	handler := s.handler()
+	if o.Around != nil {
+		handler = o.Around(handler)
+	}
+	if s.server, err = providersim.Listen(o.Address, handler); err != nil {
 		return nil, errors.Join(fmt.Errorf("simulators: %w", err), u.Close(), c.Close())
 	}
 	s.URL = s.server.URL
