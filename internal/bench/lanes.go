@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,16 +38,23 @@ func measureLanes(ctx context.Context, s *stack, o options, r *report) error {
 		return err
 	}
 	defer w.close()
-	for _, name := range []string{"uploadcare", "cloudinary"} {
-		if err := slow(ctx, s, name); err != nil {
+	s.env["PUSH_PARTS"] = strconv.Itoa(o.parts)
+	for _, p := range []struct {
+		name  string
+		lines int // to it, for a large file
+	}{
+		{"uploadcare", o.parts},
+		{"cloudinary", 1},
+	} {
+		if err := slow(ctx, s, p.name); err != nil {
 			return err
 		}
-		s.env["PROVIDERS"] = name // what is queued for the other provider is left alone
+		s.env["PROVIDERS"] = p.name // what is queued for the other provider is left alone
 		worker, err := s.startWorker(ctx)
 		if err != nil {
 			return err
 		}
-		from, err := newSender(s, w, name)
+		from, err := newSender(s, w, p.name)
 		if err != nil {
 			return err
 		}
@@ -54,16 +62,17 @@ func measureLanes(ctx context.Context, s *stack, o options, r *report) error {
 		if err != nil {
 			return err
 		}
-		behind, err := behindLarge(ctx, s, o, name, from)
+		behind, rate, err := behindLarge(ctx, s, o, p.name, from)
 		if err != nil {
 			return err
 		}
 		worker.stop()
-		r.addGrowth(fmt.Sprintf("64 KiB behind %d × %d MiB, %s", o.backlog, o.size/mib, name), "ms p50", quantile(behind, 0.5), quantile(idle, 0.5), none)
+		r.addGrowth(fmt.Sprintf("64 KiB behind %d × %d MiB, %s", o.backlog, o.size/mib, p.name), "ms p50", quantile(behind, 0.5), quantile(idle, 0.5), none)
 		r.addGrowth("", "ms p95", quantile(behind, 0.95), quantile(idle, 0.95), 2)
+		r.addRatio("", "MiB/s of large files meanwhile", rate, float64(slots*p.lines*lineRate)/mib, none)
 	}
 	r.note("behind large files: accepted to completed while %d large files are being sent to the same provider, at %d MiB/s over each connection, and the others wait; "+
-		"the yardstick is the same at rest. In staging the large files are one file under many names, and what the simulators have stored of them is cut, so that they need little disk.",
+		"the yardstick is the same at rest, and of the large files' rate what the lines allow: far below it the processors are what everything waits for, the simulators' own work included. In staging the large files are one file under many names, and what the simulators have stored of them is cut, so that they need little disk.",
 		slots, lineRate/mib)
 	return nil
 }
@@ -85,15 +94,15 @@ func slow(ctx context.Context, s *stack, name string) error {
 	return err
 }
 
-// behindLarge queues large files and sends small ones while they are on their way.
-func behindLarge(ctx context.Context, s *stack, o options, name string, from *sender) (times []float64, err error) {
+// behindLarge queues large files and sends small ones while they are on their way, at so many MiB/s.
+func behindLarge(ctx context.Context, s *stack, o options, name string, from *sender) (times []float64, rate float64, err error) {
 	pool, err := postgres.Open(ctx, postgres.Options{URL: s.env["DATABASE_URL"], AppName: "slipway-bench"})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer pool.Close()
 	if err := queueLarge(ctx, s, o, pool, name); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	all, end := context.WithCancel(ctx)
 	defer end()
@@ -104,7 +113,11 @@ func behindLarge(ctx context.Context, s *stack, o options, name string, from *se
 		if err := awaitLarge(ctx, pool, name, "pushing", slots); err != nil {
 			return err
 		}
+		began := time.Now()
 		if times, err = from.times(ctx, o.latency); err != nil {
+			return err
+		}
+		if rate, err = rateSince(ctx, pool, time.Since(began)); err != nil {
 			return err
 		}
 		if n, err := countLarge(ctx, pool, name, "queued"); err != nil || n == 0 {
@@ -112,7 +125,15 @@ func behindLarge(ctx context.Context, s *stack, o options, name string, from *se
 		}
 		return nil
 	})
-	return times, g.Wait()
+	err = g.Wait()
+	return times, rate, err
+}
+
+// rateSince is how many MiB/s of large files have been acknowledged.
+func rateSince(ctx context.Context, pool *pgxpool.Pool, ago time.Duration) (rate float64, err error) {
+	err = pool.QueryRow(ctx, `SELECT coalesce(sum(size), 0) / $2::float8 FROM slipway.push_parts WHERE acked_at > now() - $1::interval AND size > $3`,
+		ago, mib*ago.Seconds(), smallSize).Scan(&rate)
+	return rate, err
 }
 
 // queueLarge takes large files in, as ingest does, but for their bytes: each is another name of the same file.
