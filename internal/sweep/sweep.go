@@ -23,7 +23,7 @@ type Sweeper struct {
 	KeepFailed time.Duration
 	KeepTrash  time.Duration // what nobody needs of staging
 	AskedFor   time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
-	ReapEvery  time.Duration // 0: 2 s
+	ReapEvery  time.Duration // 0: 1 s, so that no takeover comes later than 17 s after a death
 	TidyEvery  time.Duration // 0: 30 s
 	ClearEvery time.Duration // 0: 10 min
 	Grace      time.Duration // 0: Grace
@@ -39,7 +39,7 @@ const (
 // Run sweeps until ctx ends. The dead are looked for beside all else, which may take long.
 func (s *Sweeper) Run(ctx context.Context) {
 	var loops sync.WaitGroup
-	loops.Go(func() { every(ctx, cmp.Or(s.ReapEvery, 2*time.Second), s.reap) })
+	loops.Go(func() { every(ctx, cmp.Or(s.ReapEvery, time.Second), s.reap) })
 	loops.Go(func() { every(ctx, cmp.Or(s.TidyEvery, 30*time.Second), s.tidy) })
 	loops.Go(func() { every(ctx, cmp.Or(s.ClearEvery, 10*time.Minute), s.clear) })
 	loops.Wait()
