@@ -70,6 +70,9 @@ func TestListGoesThroughAllPages(t *testing.T) {
 type pagesOf int
 
 func (n pagesOf) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body.Close()
+	}
 	page, _ := strconv.Atoi(r.URL.Query().Get("offset"))
 	next := "null"
 	if page+1 < int(n) {
