@@ -64,6 +64,10 @@ race: test-tools
 bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only small"
 	go run ./internal/bench $(ARGS)
 
+.PHONY: crash
+crash: ## kill, stop and starve everything while files go through, and count: make crash ARGS="-seed 7"
+	go run ./internal/crash $(ARGS)
+
 .PHONY: guides
 guides: ## walk both guides from top to bottom, and print what held
 	go run ./internal/guides/walk
