@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -64,6 +65,7 @@ type yard struct {
 	settings push.Settings
 	line     http.RoundTripper // to the providers; nil: their own
 	tune     func(*uploadcare.Options, *cloudinary.Options)
+	only     string // one provider; "": both
 }
 
 func newYard(t *testing.T) *yard {
@@ -137,7 +139,8 @@ func (y *yard) worker(t *testing.T) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := push.Start(t.Context(), y.pool, postgres.DefaultNames, y.staging, []provider.Provider{u, c}, y.settings, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	providers := slices.DeleteFunc([]provider.Provider{u, c}, func(p provider.Provider) bool { return y.only != "" && y.only != p.Name() })
+	s, err := push.Start(t.Context(), y.pool, postgres.DefaultNames, y.staging, providers, y.settings, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		t.Fatal(err)
 	}
