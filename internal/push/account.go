@@ -175,11 +175,16 @@ func (w *worker) forgetTrouble(ctx context.Context, log *slog.Logger, name strin
 // failsCheck is the pause that an answer to Check calls for. That the hour's questions are spent says nothing
 // against the account.
 func (w *worker) failsCheck(ctx context.Context, p provider.Provider, err error) *pausedError {
-	var pe *provider.Error
-	switch {
-	case err == nil, ctx.Err() != nil:
+	if err == nil {
 		return nil
-	case !errors.As(err, &pe):
+	}
+	select {
+	case <-ctx.Done(): // the worker stops: that is no answer
+		return nil
+	default:
+	}
+	var pe *provider.Error
+	if !errors.As(err, &pe) {
 		pe = &provider.Error{Provider: p.Name(), Op: "check", Verdict: provider.Transient, Message: "There was no answer in time.", Cause: err}
 	}
 	switch pe.Verdict {
