@@ -219,17 +219,22 @@ func (l *lab) lookAtProviders(ctx context.Context, rows map[upload.ID]row, r *re
 	return nil
 }
 
-// lookAtHistory checks that no upload became what it could not, and that none was completed twice.
+// lookAtHistory checks that no upload became what it could not, and that none ended twice.
 func (l *lab) lookAtHistory(ctx context.Context, rows map[upload.ID]row, r *result) error {
-	found, err := l.pool.Query(ctx, `SELECT upload_id, status FROM slipway.upload_events WHERE type = 'status' ORDER BY seq`)
+	found, err := l.pool.Query(ctx, `SELECT upload_id, type, status FROM slipway.upload_events ORDER BY seq`)
 	if err != nil {
 		return err
 	}
 	last := map[upload.ID]upload.Status{}
 	var id upload.ID
+	var kind upload.EventType
 	var status upload.Status
-	if _, err := pgx.ForEachRow(found, []any{&id, &status}, func() error {
-		if was, ok := last[id]; ok && !was.CanBecome(status) {
+	if _, err := pgx.ForEachRow(found, []any{&id, &kind, &status}, func() error {
+		was, ok := last[id]
+		switch {
+		case ok && was == status && kind == upload.StatusChanged && status.Final():
+			r.wrong("%s became %s twice", id, status)
+		case ok && was != status && !was.CanBecome(status):
 			r.wrong("%s went from %s to %s", id, was, status)
 		}
 		last[id] = status

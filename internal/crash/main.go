@@ -62,7 +62,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.IntVar(&o.apis, "apis", 2, "processes that receive")
 	f.IntVar(&o.workers, "workers", 3, "processes that deliver")
 	f.IntVar(&o.clients, "clients", 8, "clients that send at once")
-	line := f.Int64("line", 16, "MiB that a connection to a provider carries in a second")
+	line := f.Int64("line", 4, "MiB that a connection to a provider carries in a second")
 	f.DurationVar(&o.patience, "patience", 15*time.Minute, "time until everything is final, once nothing goes wrong any more")
 	f.BoolVar(&o.clearing, "clearing", true, "wait until what was canceled on its way has been looked for again, which takes 3 minutes")
 	f.StringVar(&o.parent, "dir", "", "where to make the temporary folder (default: the system's)")

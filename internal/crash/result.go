@@ -73,7 +73,7 @@ func (r *result) print(out io.Writer) {
 	line("bytes sent again", "%s: %s sent by workers for %s", bytes(max(0, r.pushed-r.needed)), bytes(r.pushed), bytes(r.needed))
 	line("takeovers", "%d", r.takeovers)
 	line("  death to takeover", "%s", spread(r.given))
-	line("  death to next attempt", "%s", spread(r.begun))
+	line("  death to next attempt", "%s; an account that is paused keeps it waiting", spread(r.begun))
 	line("left in staging", "%d files, %s, by deaths while they came in; removed", r.left, bytes(r.leftBytes))
 	line("ended by themselves", "%d processes", r.quits)
 	if !r.small {
