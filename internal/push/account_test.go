@@ -235,15 +235,16 @@ func TestAnOutageIsOnePauseThatCostsNoAttempt(t *testing.T) {
 }
 
 func TestNobodySendsBeforeARetryAfterHasPassed(t *testing.T) {
+	const part = 64 * kib
 	tests := map[string]struct {
 		provider string
 		size     int
 		refusal  providersim.Rule
 	}{
 		"Uploadcare's posts":  {"uploadcare", 1000, providersim.Rule{Path: "^/base/", Status: 429, Body: "Request was throttled."}},
-		"Uploadcare's parts":  {"uploadcare", 26 * mib, providersim.Rule{Path: "partNumber=2", Status: 503, Body: "<Error><Code>SlowDown</Code></Error>"}},
+		"Uploadcare's parts":  {"uploadcare", 6 * part, providersim.Rule{Path: "partNumber=2", Status: 503, Body: "<Error><Code>SlowDown</Code></Error>"}},
 		"Cloudinary's posts":  {"cloudinary", 1000, providersim.Rule{Path: "/upload$", Status: 420, Body: `{"error":{"message":"Rate Limit Exceeded"}}`}},
-		"Cloudinary's chunks": {"cloudinary", 19 * mib, providersim.Rule{Path: "/upload$", Skip: 2, Status: 429, Body: `{"error":{"message":"Too many"}}`}},
+		"Cloudinary's chunks": {"cloudinary", 4 * part, providersim.Rule{Path: "/upload$", Skip: 2, Status: 429, Body: `{"error":{"message":"Too many"}}`}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -253,12 +254,10 @@ func TestNobodySendsBeforeARetryAfterHasPassed(t *testing.T) {
 			y.line = line
 			tt.refusal.Action, tt.refusal.Times, tt.refusal.Header = providersim.Answer, 1, map[string]string{"Retry-After": "2"}
 			y.fault(t, tt.provider, tt.refusal)
+			y.small(t, part, 10*time.Second)
 			var ids []upload.ID
 			for range 6 {
 				ids = append(ids, y.accept(t, tt.provider, random(tt.size)).ID)
-				if tt.size > mib && len(ids) == 3 {
-					break
-				}
 			}
 			y.worker(t)
 			y.worker(t) // another process
@@ -285,7 +284,9 @@ func TestNobodySendsBeforeARetryAfterHasPassed(t *testing.T) {
 }
 
 func TestAThrottleHalvesWhatIsOnItsWay(t *testing.T) {
+	const part = 64 * kib
 	y := newYard(t)
+	y.small(t, part, 10*time.Second)
 	line := &wire{}
 	y.line = line
 	y.fault(t, "uploadcare", providersim.Rule{Path: "^/base/", Times: 1, Action: providersim.Answer, Status: 429, Body: "Request was throttled."})
@@ -306,7 +307,7 @@ func TestAThrottleHalvesWhatIsOnItsWay(t *testing.T) {
 	line.most = 0
 	var ids []upload.ID
 	for range 2 {
-		ids = append(ids, y.accept(t, "uploadcare", random(16*mib)).ID)
+		ids = append(ids, y.accept(t, "uploadcare", random(4*part)).ID)
 	}
 	for _, id := range ids {
 		y.awaitStatus(t, id, upload.Completed)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"slipway/internal/providersim"
 	"slipway/internal/upload"
@@ -56,7 +57,7 @@ func TestOneFlippedBitIsNeverDelivered(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %s to %s", place, shape.name, shape.provider), func(t *testing.T) {
 				t.Parallel()
 				y := newYard(t)
-				y.small(t, part)
+				y.small(t, part, 10*time.Second)
 				content := random(shape.size)
 				u := y.accept(t, shape.provider, content)
 				if tt.damage != nil {

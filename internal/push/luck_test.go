@@ -3,6 +3,7 @@ package push_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -198,6 +199,9 @@ func (f *fate) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
+	if errors.Is(err, context.DeadlineExceeded) { // by a slow machine, it may be
+		f.lost()
+	}
 	for _, what := range now {
 		switch what {
 		case diesAfter:
@@ -324,7 +328,7 @@ func tryLuck(t *testing.T, provider string) {
 	y.settings.FilesInFlight, y.settings.PartsInFlight = 8, luckWide
 	y.settings.Backoff = func(int) time.Duration { return 2 * time.Millisecond }
 	y.settings.Rest, y.settings.Settle, y.settings.Poll = 10*time.Millisecond, 20*time.Millisecond, 50*time.Millisecond
-	y.small(t, luckPart)
+	y.small(t, luckPart, 400*time.Millisecond)
 	y.worker(t)
 	var sum tally
 	rapid.Check(t, func(rt *rapid.T) { f.try(t, rt, provider, draw(rt, provider), &sum) })
@@ -334,12 +338,12 @@ func tryLuck(t *testing.T, provider string) {
 	}
 }
 
-// small makes parts of part bytes of all files of at least two, and calls short.
-func (y *yard) small(t *testing.T, part int64) {
+// small makes parts of part bytes of all files of at least two, and gives calls so much time.
+func (y *yard) small(t *testing.T, part int64, call time.Duration) {
 	t.Helper()
 	y.tune = func(u *uploadcare.Options, c *cloudinary.Options) {
-		u.PartsFrom, u.PartSize, u.CallTimeout, u.MinRate = 2*part, part, 500*time.Millisecond, mib
-		c.ChunkSize, c.CallTimeout = part, 300*time.Millisecond
+		u.PartsFrom, u.PartSize, u.CallTimeout, u.MinRate = 2*part, part, call, mib
+		c.ChunkSize, c.CallTimeout = part, call
 	}
 	if err := y.uploadcare.Configure(func(c *simuploadcare.Config) { c.MinMultipart, c.MinPart = 2*part, part }); err != nil {
 		t.Fatal(err)
