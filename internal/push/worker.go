@@ -66,6 +66,9 @@ func (w *worker) NextRetry(job *river.Job[upload.PushArgs]) time.Time {
 		at = time.Now().Add(10 * time.Second) // the outcome could not be written
 	}
 	delete(w.next, job.ID)
+	if now := time.Now(); at.Before(now) { // River would take its own time, which grows to days
+		return now
+	}
 	return at
 }
 
