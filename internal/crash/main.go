@@ -62,7 +62,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.IntVar(&o.apis, "apis", 2, "processes that receive")
 	f.IntVar(&o.workers, "workers", 3, "processes that deliver")
 	f.IntVar(&o.clients, "clients", 8, "clients that send at once")
-	line := f.Int64("line", 4, "MiB that a connection to a provider carries in a second")
+	line := f.Int64("line", 4096, "KiB that a connection to a provider carries in a second")
 	f.DurationVar(&o.patience, "patience", 15*time.Minute, "time until everything is final, once nothing goes wrong any more")
 	f.BoolVar(&o.clearing, "clearing", true, "wait until what was canceled on its way has been looked for again, which takes 3 minutes")
 	f.StringVar(&o.parent, "dir", "", "where to make the temporary folder (default: the system's)")
@@ -74,7 +74,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	if o.uploads < 1 || o.kills < 0 || o.during < time.Second || *largest < 1 || o.apis < 1 || o.workers < 1 || o.clients < 1 || *line < 1 {
 		return o, errors.New("there must be at least one upload, API, worker and client, a second of time, and 1 MiB in the largest file")
 	}
-	o.largest, o.line = *largest*mib, *line*mib
+	o.largest, o.line = *largest*mib, *line*kib
 	return o, nil
 }
 
