@@ -79,7 +79,10 @@ func (p *Provider) Begin(ctx context.Context, src provider.Source) (provider.Ses
 
 // partSize grows with the file: little is lost of a small one, and few addresses are kept for a large one.
 func (p *Provider) partSize(size int64) int64 {
-	if p.opts.PartSize > 0 && size <= p.opts.PartSize*maxParts {
+	if p.opts.PartSize > 0 {
+		if size > p.opts.PartSize*maxParts {
+			return leastPart(size)
+		}
 		return p.opts.PartSize
 	}
 	switch {
