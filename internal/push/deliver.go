@@ -259,6 +259,8 @@ func (a *attempt) finishing(ctx context.Context) error {
 // sendParts pushes what is missing: in order, or several at once where the provider takes them so.
 // It returns the asset when the last part's answer was one.
 func (a *attempt) sendParts(ctx context.Context) (*upload.Asset, error) {
+	// Who had the asset for an answer has died with it, or it would be known: that part has to be sent again.
+	a.s.Acked = slices.DeleteFunc(a.s.Acked, func(p provider.Part) bool { return a.completes(p.Number) })
 	acked := make([]bool, a.s.Parts)
 	for _, p := range a.s.Acked {
 		acked[p.Number] = true

@@ -217,6 +217,28 @@ func TestAStoppedWorkerHandsBackAndLosesNothing(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatDiedWithItsWorkerIsAskedForAgain(t *testing.T) {
+	y := newYard(t)
+	content := random(40_000)
+	u := y.accept(t, "uploadcare", content)
+	_, err := y.pool.Exec(t.Context(), `
+		WITH session AS (
+			INSERT INTO slipway.push_sessions (upload_id, provider, remote_id, part_size, parts, last_part_completes, finishing)
+			VALUES ($1, 'uploadcare', '', $2, 1, true, true)
+			RETURNING id
+		)
+		INSERT INTO slipway.push_parts (session_id, number, size, crc32c)
+		SELECT id, 0, $2, $3 FROM session`, u.ID, len(content), int64(u.CRC32C))
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.worker(t)
+	if done := y.awaitStatus(t, u.ID, upload.Completed); done.Attempt != 1 {
+		t.Errorf("it took %d attempts", done.Attempt)
+	}
+	y.delivered(t, "uploadcare", content)
+}
+
 func isCode(err error, want upload.Code) bool {
 	var e *upload.Error
 	return errors.As(err, &e) && e.Code == want
