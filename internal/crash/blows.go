@@ -122,6 +122,7 @@ func (l *lab) crashDatabase(ctx context.Context, lasts time.Duration) error {
 		return err
 	}
 	<-s.Done()
+	l.deaths.ofDatabase(time.Now())
 	pause(ctx, lasts)
 	return l.startDatabase(ctx)
 }
@@ -186,8 +187,9 @@ func (l *lab) control(ctx context.Context, method, provider, route string, body 
 
 // deaths are the pushes that were going on in processes when these were killed or stopped.
 type deaths struct {
-	mu  sync.Mutex
-	all []death
+	mu       sync.Mutex
+	all      []death
+	restarts []time.Time // of the database
 }
 
 type death struct {
@@ -201,6 +203,19 @@ func (d *deaths) add(ids []upload.ID, at time.Time) {
 	for _, id := range ids {
 		d.all = append(d.all, death{id, at})
 	}
+}
+
+func (d *deaths) ofDatabase(at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.restarts = append(d.restarts, at)
+}
+
+// restartNear tells whether the database was restarted between these times, or so shortly before that every lease
+// had its whole time again.
+func (d *deaths) restartNear(from, to time.Time) bool {
+	const grace = 20 * time.Second
+	return slices.ContainsFunc(d.restarts, func(at time.Time) bool { return at.After(from.Add(-grace)) && at.Before(to) })
 }
 
 // heldBy are the uploads that a process is pushing, as far as the database can be asked.

@@ -283,7 +283,11 @@ func (l *lab) lookAtTakeovers(ctx context.Context, _ map[upload.ID]row, r *resul
 		if err != nil {
 			return err
 		}
-		if given != nil {
+		switch {
+		case given == nil:
+		case l.deaths.restartNear(d.at, *given):
+			r.delayed = append(r.delayed, given.Sub(d.at))
+		default:
 			r.given = append(r.given, given.Sub(d.at))
 		}
 		if begun != nil {

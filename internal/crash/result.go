@@ -34,8 +34,10 @@ type result struct {
 	leftBytes              int64
 	quits                  int // processes that ended by themselves, and were started again
 
-	takeovers    int
-	given, begun []time.Duration
+	takeovers int
+	given     []time.Duration // from a death until it was another's to go on
+	delayed   []time.Duration // the same where the database was restarted meanwhile
+	begun     []time.Duration // until another went on
 }
 
 func (r *result) lose(s sent, how string) {
@@ -73,6 +75,7 @@ func (r *result) print(out io.Writer) {
 	line("bytes sent again", "%s: %s sent by workers for %s", bytes(max(0, r.pushed-r.needed)), bytes(r.pushed), bytes(r.needed))
 	line("takeovers", "%d", r.takeovers)
 	line("  death to takeover", "%s", spread(r.given))
+	line("  with a restarted database", "%s; each gives all leases their whole time again", spread(r.delayed))
 	line("  death to next attempt", "%s; an account that is paused keeps it waiting", spread(r.begun))
 	line("left in staging", "%d files, %s, by deaths while they came in; removed", r.left, bytes(r.leftBytes))
 	line("ended by themselves", "%d processes", r.quits)
