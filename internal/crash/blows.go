@@ -48,7 +48,7 @@ func (l *lab) carryOut(ctx context.Context, p plan) ([]sent, error) {
 	}
 	sending, giveUp := context.WithDeadline(ctx, l.began.Add(l.during+l.patience))
 	defer giveUp()
-	answers := make(chan []sent)
+	answers := make(chan []sent, 1)
 	go func() { answers <- l.sendAll(sending, p.parcels) }()
 	blows.Wait()
 	for _, name := range providers {

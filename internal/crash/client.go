@@ -33,7 +33,7 @@ type sent struct {
 func (p parcel) content(seed uint64) io.Reader {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
-	binary.LittleEndian.PutUint64(key[8:], uint64(p.n)) //nolint:gosec // it is not negative
+	binary.LittleEndian.PutUint64(key[8:], uint64(p.n))
 	return io.LimitReader(rand.NewChaCha8(key), p.size)
 }
 

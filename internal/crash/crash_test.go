@@ -18,7 +18,7 @@ func TestNothingIsLostInAShortRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err := run(ctx, []string{
-		"-seed", "5", "-uploads", "24", "-kills", "8", "-for", "6s", "-largest", "8", "-line", "512", "-clients", "16",
+		"-seed", "5", "-uploads", "20", "-kills", "8", "-for", "4s", "-largest", "8", "-line", "512", "-clients", "16",
 		"-patience", "4m", "-clearing=false",
 	}, t.Output())
 	if err != nil {

@@ -78,11 +78,11 @@ func newLab(ctx context.Context, o options, out io.Writer) (_ *lab, err error) {
 			l.close()
 		}
 	}()
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres runs as a user of its own where we are root
+	if err := os.Chmod(dir, 0o755); err != nil { // Postgres runs as a user of its own where we are root
 		return nil, err
 	}
 	bin := filepath.Join(dir, "bin")
-	build := exec.CommandContext(ctx, "go", "build", "-o", bin+"/", "slipway/cmd/api", "slipway/cmd/worker") //nolint:gosec // our own path
+	build := exec.CommandContext(ctx, "go", "build", "-o", bin+"/", "slipway/cmd/api", "slipway/cmd/worker")
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the programs: %w\n%s", err, text)
 	}
@@ -96,7 +96,7 @@ func newLab(ctx context.Context, o options, out io.Writer) (_ *lab, err error) {
 	if l.pgDir, err = os.MkdirTemp(pgembed.EphemeralParent(), "slipway-crash-"); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(l.pgDir, 0o755); err != nil { //nolint:gosec // as above
+	if err := os.Chmod(l.pgDir, 0o755); err != nil { // as above
 		return nil, err
 	}
 	if err := l.startDatabase(ctx); err != nil {

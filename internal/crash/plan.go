@@ -67,24 +67,24 @@ const directLargest = 8 * mib
 
 func newPlan(o options) plan {
 	p := plan{seed: o.seed, blows: map[string][]blow{}}
-	r := rand.New(rand.NewPCG(o.seed, 1)) //nolint:gosec // it is to be the same again
+	r := rand.New(rand.NewPCG(o.seed, 1))
 	for n := range o.uploads {
 		p.parcels = append(p.parcels, newParcel(r, o, n))
 	}
 	slices.SortStableFunc(p.parcels, func(a, b parcel) int { return cmp.Compare(a.at, b.at) })
 
-	r = rand.New(rand.NewPCG(o.seed, 2)) //nolint:gosec // as above
+	r = rand.New(rand.NewPCG(o.seed, 2))
 	add := func(target, does string, shortest, longest time.Duration) *blow {
 		b := blow{at: time.Duration(r.Int64N(int64(o.during))), does: does, lasts: shortest + time.Duration(r.Int64N(int64(longest-shortest)))}
 		p.blows[target] = append(p.blows[target], b)
 		return &p.blows[target][len(p.blows[target])-1]
 	}
 	process := func() string {
-		if n := r.IntN(o.apis + o.workers); n >= o.apis {
+		n := r.IntN(o.apis + o.workers)
+		if n >= o.apis {
 			return worker(n - o.apis)
-		} else {
-			return api(n)
 		}
+		return api(n)
 	}
 	for range o.kills {
 		add(process(), kills, 0, 2*time.Second)

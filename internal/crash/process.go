@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,7 +47,7 @@ func (c *child) lives() bool {
 
 func newPost(name, bin, dir, port string, env map[string]string) (*post, error) {
 	p := &post{name: name, bin: bin, dir: filepath.Join(dir, name), url: "http://127.0.0.1:" + port, env: env}
-	return p, os.MkdirAll(p.dir, 0o755) //nolint:gosec // others may look
+	return p, os.MkdirAll(p.dir, 0o755)
 }
 
 // start runs the program with these settings beside its own, unless it runs.
@@ -60,10 +62,12 @@ func (p *post) start(more map[string]string) error {
 		return err
 	}
 	defer log.Close()
-	c := &child{cmd: exec.Command(p.bin), done: make(chan struct{})} //nolint:gosec,noctx // a program of ours, that is killed soon enough
+	c := &child{cmd: exec.Command(p.bin), done: make(chan struct{})} //nolint:noctx // a program of ours, that is killed soon enough
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = p.dir, log, log
-	for _, keep := range []string{"PATH", "HOME", "TMPDIR"} {
-		c.cmd.Env = append(c.cmd.Env, keep+"="+os.Getenv(keep))
+	for _, pair := range c.cmd.Environ() { // nothing but what it needs to run at all
+		if name, _, _ := strings.Cut(pair, "="); slices.Contains([]string{"PATH", "HOME", "TMPDIR"}, name) {
+			c.cmd.Env = append(c.cmd.Env, pair)
+		}
 	}
 	env := maps.Clone(p.env)
 	maps.Copy(env, more)
