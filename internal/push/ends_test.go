@@ -288,6 +288,9 @@ func (s situation) isEnded(t *testing.T, providerName string) {
 			continue
 		}
 		may = append(may, func() {
+			if it.then == upload.Completed { // or it may fail again before it is asked for the second time
+				y.controls[providerName].Faults.Clear()
+			}
 			for _, twice := range []bool{false, true} {
 				r := it.ask(t, id)
 				if it.then == upload.Completed {
