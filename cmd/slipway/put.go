@@ -182,6 +182,9 @@ func (p *putter) send(ctx context.Context, r *result) {
 	switch {
 	case interrupted(ctx) && errors.Is(err, context.Canceled):
 		r.Error = &fault{Detail: "interrupted; nothing of it was kept."}
+		if silent := (*client.UnreachableError)(nil); errors.As(err, &silent) && silent.Unknown {
+			r.Error = &fault{Detail: "interrupted before it was answered; it may have been accepted all the same: look with `slipway list`."}
+		}
 		return
 	case err != nil:
 		r.Error = faultOf(err)
