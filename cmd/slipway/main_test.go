@@ -34,13 +34,30 @@ type outcomeOf struct {
 
 // slipway runs a command as a shell would, but for the message about err.
 func slipway(ctx context.Context, args ...string) outcomeOf {
-	var out, errs bytes.Buffer
+	return overheard(ctx, func(string) {}, args...)
+}
+
+// overheard runs the command, and hear with all that it has said on stderr whenever it says more.
+func overheard(ctx context.Context, hear func(stderr string), args ...string) outcomeOf {
+	var out bytes.Buffer
+	errs := ear{hear: hear}
 	c := command()
 	c.SetArgs(args)
 	c.SetOut(&out)
 	c.SetErr(&errs)
 	err := c.ExecuteContext(ctx)
 	return outcomeOf{out.String(), errs.String(), err}
+}
+
+type ear struct {
+	bytes.Buffer
+	hear func(string)
+}
+
+func (e *ear) Write(p []byte) (int, error) {
+	n, err := e.Buffer.Write(p)
+	e.hear(e.String())
+	return n, err
 }
 
 // system is a whole service for one test: API, worker, simulated providers.
