@@ -218,6 +218,23 @@ func TestInterruptions(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatWasNotWaitedFor(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	service := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		interrupt()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(service.Close)
+	t.Setenv("SLIPWAY_URL", service.URL)
+	folder(t)
+	write(t, "a.bin", "content")
+	r := slipway(ctx, "put", "a.bin")
+	if r.err == nil || !strings.Contains(r.stderr, "a.bin: interrupted before it was answered; it may have been accepted all the same: look with `slipway list`.") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestWhereTheServiceIs(t *testing.T) {
 	answer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")

@@ -178,15 +178,15 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && r.content == nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, c.silence(call, r, connected, err)
+		return nil, c.silence(call, r, connected, err) // whoever sends a file learns also then whether it may have been accepted
 	}
 	defer resp.Body.Close()
 	if err := c.read(resp, v); err != nil {
 		var broken *net.OpError
-		if ctx.Err() == nil && (errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || call.Err() != nil) {
+		if (ctx.Err() == nil || r.content != nil) && (errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || call.Err() != nil) {
 			err = c.silence(call, r, true, err)
 		}
 		return resp.Header, err
