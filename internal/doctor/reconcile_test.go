@@ -87,7 +87,7 @@ func (in *running) send(t *testing.T, name string) upload.ID {
 	for i := range content {
 		content[i] = byte(rand.Uint32())
 	}
-	s, err := in.ingest.Receive(t.Context(), "ann", -1, bytes.NewReader(content))
+	s, err := in.ingest.Receive(t.Context(), ingest.Request{User: "ann", Length: -1}, bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}

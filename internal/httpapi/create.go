@@ -118,15 +118,17 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 		if err := a.formSender(c, before); err != nil {
 			return err
 		}
-		if len(before) > 0 || !known {
-			if _, err := a.admit(c, described(query, before, atLeast)); err != nil {
-				return err
-			}
+		r, err := a.requested(c, described(query, before, atLeast))
+		if err == nil && (len(before) > 0 || !known) {
+			r, err = a.admit(c, r)
+		}
+		if err != nil {
+			return err
 		}
 		if limit := a.limitOf(c); limit < most { // the form has said who sends it
 			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
 		}
-		s, err := a.Ingest.Receive(c.UserContext(), user(c), atLeast, f)
+		s, err := a.Ingest.Receive(c.UserContext(), r, f)
 		if err == nil {
 			file, staged = f, &s
 		}
@@ -183,7 +185,8 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	if r, err = a.admit(c, r); err != nil {
 		return upload.Upload{}, err
 	}
-	staged, err := a.Ingest.Receive(c.UserContext(), r.User, r.Length, ingest.Declared(body, digest))
+	r.Provider = cmp.Or(r.Provider, a.Ingest.DefaultProvider) // nothing that may name one comes any more
+	staged, err := a.Ingest.Receive(c.UserContext(), r, ingest.Declared(body, digest))
 	if err != nil {
 		return upload.Upload{}, err
 	}

@@ -41,6 +41,7 @@ var outcomes = map[upload.Code]outcome{
 	upload.UnknownProvider:     {status: 422, title: "Unknown provider"},
 	upload.UnknownResourceType: {status: 422, title: "Unknown resource type"},
 	upload.UnsupportedMedia:    {status: 415, title: "Unsupported media type"},
+	upload.TypeNotAllowed:      {status: 415, title: "Type not allowed"},
 	upload.DigestMismatch:      {status: 422, title: "Digest differs from what was declared"},
 	upload.CutBody:             {status: 400, title: "Body cut short"},
 	upload.SlowBody:            {status: 408, title: "Body too slow"},
@@ -98,6 +99,8 @@ var outcomes = map[upload.Code]outcome{
 	upload.WorkerLost:          {status: 500, title: "Worker lost"},
 	upload.StagingUnreachable:  {status: 503, title: "Staging unreachable", retryAfter: 30},
 	upload.StagingCorrupted:    {status: 500, title: "Staged bytes damaged"},
+	upload.ContentRefused:      {status: 422, title: "Content refused"},
+	upload.ScanUnavailable:     {status: 503, title: "Scanner unavailable", retryAfter: 30},
 	upload.DeadlineExceeded:    {status: 504, title: "Delivery deadline exceeded"},
 }
 

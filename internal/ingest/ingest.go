@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gabriel-vasile/mimetype"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -33,7 +32,9 @@ type Ingest struct {
 
 	Providers       []string // that may be asked for
 	DefaultProvider string
-	MaxBytes        int64 // in one file
+	MaxBytes        int64            // in one file
+	Rules           Rules            // for every file
+	ProviderRules   map[string]Rules // beside those, for files to one provider
 	MaxAttempts     int
 	DeliverWithin   time.Duration
 
@@ -69,7 +70,7 @@ func (in *Ingest) Admit(ctx context.Context, r Request) error {
 		return err
 	}
 	if r.Length == 0 {
-		return &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+		return errEmpty()
 	}
 	free, err := in.Staging.Free(ctx)
 	if err != nil {
@@ -81,40 +82,41 @@ func (in *Ingest) Admit(ctx context.Context, r Request) error {
 	return nil
 }
 
+func errEmpty() error {
+	return &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+}
+
 var errNoRoom = &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: upload.ByOperator,
 	Message: "There is no room for the file at the moment. Try again later."}
 
-// sniffed is how much of a file tells its type.
-const sniffed = 3072
-
 // Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own, and
-// holds room for it within the user's quotas: for length bytes, -1 when nobody knows. After an error
-// nothing is left.
-func (in *Ingest) Receive(ctx context.Context, user string, length int64, body io.Reader) (Staged, error) {
+// holds room for it within the user's quotas, as far as its length is known. What may not come in is refused
+// by its first bytes. After an error nothing is left.
+func (in *Ingest) Receive(ctx context.Context, r Request, body io.Reader) (Staged, error) {
 	s := Staged{ID: upload.NewID()}
 	var err error
-	if s.hold, err = in.Quotas.Hold(ctx, user, s.ID, length); err != nil {
+	if s.hold, err = in.Quotas.Hold(ctx, r.User, s.ID, r.Length); err != nil {
 		return s, unavailable(err)
 	}
-	if err := in.stage(ctx, &s, s.hold.Within(body)); err != nil {
+	if err := in.stage(ctx, r, &s, s.hold.Within(body)); err != nil {
 		s.hold.Release()
 		return s, err
 	}
 	return s, nil
 }
 
-func (in *Ingest) stage(ctx context.Context, s *Staged, body io.Reader) error {
+func (in *Ingest) stage(ctx context.Context, r Request, s *Staged, body io.Reader) error {
 	var head bytes.Buffer
-	head.Grow(sniffed + bytes.MinRead)
-	if _, err := head.ReadFrom(io.LimitReader(body, sniffed)); err != nil {
+	head.Grow(Sniffed + bytes.MinRead)
+	if _, err := head.ReadFrom(io.LimitReader(body, Sniffed)); err != nil {
 		return err
 	}
-	if head.Len() == 0 {
-		return &upload.Error{Code: upload.EmptyFile, Message: "The file is empty; there is nothing to deliver."}
+	pass, err := in.Inspect(ctx, r, head.Bytes())
+	if err != nil {
+		return err
 	}
-	s.Type = mimetype.Detect(head.Bytes()).String()
-	var err error
-	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, io.MultiReader(&head, body))
+	s.Type = pass.Type
+	s.Size, s.CRC32C, err = in.Staging.Append(ctx, s.ID, 0, pass.Within(io.MultiReader(&head, body)))
 	if err != nil {
 		in.remove(s.ID)
 	}
@@ -222,7 +224,7 @@ func (in *Ingest) redirect(ctx context.Context, tx pgx.Tx, u *upload.Upload, to 
 	}
 	from := u.Provider
 	u.Provider = to
-	if err := in.takes(ctx, *u, true); err != nil {
+	if err := in.inspectStaged(ctx, *u); err != nil {
 		return err
 	}
 	changed, err := postgres.ChangeProvider(ctx, tx, u.ID, to)
@@ -279,11 +281,14 @@ func (in *Ingest) check(ctx context.Context, r Request, s Staged) (upload.Upload
 	if u.ResourceType = asked; asked == "" {
 		u.ResourceType = resourceType(s.Type)
 	}
-	if in.MaxBytes > 0 && s.Size > in.MaxBytes {
-		return u, &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou,
-			Message: fmt.Sprintf("The file is larger than %s, the most that is accepted.", size(in.MaxBytes))}
+	if s.Type == "" {
+		return u, in.takes(ctx, u, asked != "")
 	}
-	return u, in.takes(ctx, u, asked != "" || s.Type != "")
+	pass, err := in.gate(ctx, u.Provider, u.ResourceType, s.Type)
+	if err != nil {
+		return u, err
+	}
+	return u, pass.Fits(s.Size)
 }
 
 func (in *Ingest) knows(provider string) error {
@@ -294,18 +299,17 @@ func (in *Ingest) knows(provider string) error {
 		Message: fmt.Sprintf("Provider %.40q is not configured here; use %s.", provider, strings.Join(in.Providers, " or "))}
 }
 
-// takes tells whether the upload's provider takes a file of its size.
+// takes tells whether a file of this size may come in, as far as that can be said without its content.
 func (in *Ingest) takes(ctx context.Context, u upload.Upload, typeKnown bool) error {
-	if err := in.knows(u.Provider); err != nil {
-		return err
+	if in.MaxBytes > 0 && u.Size > in.MaxBytes {
+		return errTooLarge(in.MaxBytes)
 	}
 	limit, err := in.limits.of(ctx, in.Pool, u.Provider, u.ResourceType, typeKnown)
 	if err != nil {
 		return unavailable(err)
 	}
 	if limit > 0 && u.Size > limit {
-		return &upload.Error{Code: upload.TooLargeForProvider, FixableBy: upload.ByYou,
-			Message: fmt.Sprintf("The file is larger than %s, the most that the %s account takes in a file of this type.", size(limit), u.Provider)}
+		return errTooLargeFor(u.Provider, limit)
 	}
 	return nil
 }

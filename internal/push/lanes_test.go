@@ -16,7 +16,7 @@ import (
 // send takes a file of a user's in.
 func (y *yard) send(t *testing.T, user, providerName string, size int) (upload.Upload, error) {
 	t.Helper()
-	s, err := y.ingest.Receive(t.Context(), user, int64(size), bytes.NewReader(random(size)))
+	s, err := y.ingest.Receive(t.Context(), ingest.Request{User: user, Length: int64(size)}, bytes.NewReader(random(size)))
 	if err != nil {
 		return upload.Upload{}, err
 	}

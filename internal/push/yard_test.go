@@ -163,7 +163,7 @@ func (y *yard) worker(t *testing.T) (stop func()) {
 // accept takes a file in.
 func (y *yard) accept(t *testing.T, providerName string, content []byte) upload.Upload {
 	t.Helper()
-	s, err := y.ingest.Receive(t.Context(), "alice", -1, bytes.NewReader(content))
+	s, err := y.ingest.Receive(t.Context(), ingest.Request{User: "alice", Length: -1}, bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}

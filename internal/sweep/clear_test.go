@@ -158,7 +158,7 @@ func (full) Free(context.Context) (int64, error) { return 0, nil }
 // The answer of a commit was lost, and the row is there all the same: what was taken for left behind is not.
 func TestWhatSomebodyNeedsAfterAllComesBackFromTheTrash(t *testing.T) {
 	p := newPlace(t, time.Hour)
-	s, err := p.ingest.Receive(t.Context(), "ann", -1, bytes.NewReader([]byte("bytes")))
+	s, err := p.ingest.Receive(t.Context(), ingest.Request{User: "ann", Length: -1}, bytes.NewReader([]byte("bytes")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestSeveralSweepersDoNoHarmUnderTraffic(t *testing.T) {
 	for n := range senders {
 		wg.Go(func() {
 			for i := range files {
-				s, err := p.ingest.Receive(t.Context(), "ann", -1, &slow{r: bytes.NewReader(fmt.Appendf(nil, "file %d of %d", i, n))})
+				s, err := p.ingest.Receive(t.Context(), ingest.Request{User: "ann", Length: -1}, &slow{r: bytes.NewReader(fmt.Appendf(nil, "file %d of %d", i, n))})
 				if err != nil {
 					t.Error(err)
 					return

@@ -90,7 +90,7 @@ func (p *place) restart(t *testing.T, ttl time.Duration) {
 
 func (p *place) accept(t *testing.T) upload.Upload {
 	t.Helper()
-	s, err := p.ingest.Receive(t.Context(), "alice", -1, bytes.NewReader([]byte("bytes")))
+	s, err := p.ingest.Receive(t.Context(), ingest.Request{User: "alice", Length: -1}, bytes.NewReader([]byte("bytes")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ const (
 	UnknownProvider     Code = "unknown_provider"
 	UnknownResourceType Code = "unknown_resource_type"
 	UnsupportedMedia    Code = "unsupported_media_type"
+	TypeNotAllowed      Code = "type_not_allowed"
 	DigestMismatch      Code = "digest_mismatch"
 	CutBody             Code = "cut_body"
 	SlowBody            Code = "slow_body"
@@ -83,6 +84,8 @@ const (
 	WorkerLost          Code = "worker_lost"
 	StagingUnreachable  Code = "staging_unreachable"
 	StagingCorrupted    Code = "staging_corrupted"
+	ContentRefused      Code = "content_refused"
+	ScanUnavailable     Code = "scan_unavailable"
 	DeadlineExceeded    Code = "delivery_deadline_exceeded"
 )
 
