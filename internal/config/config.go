@@ -48,6 +48,8 @@ type HTTP struct {
 	PublicFiles    bool          `env:"PUBLIC_FILES" envDefault:"off"`
 	UploadWait     time.Duration `env:"UPLOAD_WAIT" envDefault:"10s"`
 	MaxUploadBytes int64         `env:"MAX_UPLOAD_BYTES" envDefault:"10GiB"`
+	AllowedTypes   []string      `env:"ALLOWED_TYPES"` // by the content; none is every type
+	MaxBytesByType TypeSizes     `env:"MAX_BYTES_BY_TYPE"`
 }
 
 // Address is what the API listens on.
@@ -161,6 +163,9 @@ type Uploadcare struct {
 	MaxFileSize   int64  `env:"UPLOADCARE_MAX_FILE_SIZE"`  // the plan's, which no API tells; 0 is unknown
 	PartETag      string `env:"UPLOADCARE_PART_ETAG" envDefault:"md5"`
 
+	AllowedTypes   []string  `env:"UPLOADCARE_ALLOWED_TYPES"` // beside those for every file
+	MaxBytesByType TypeSizes `env:"UPLOADCARE_MAX_BYTES_BY_TYPE"`
+
 	PublicUploadBase string `env:"UPLOADCARE_PUBLIC_UPLOAD_BASE"` // where browsers send files; "" is UploadBase
 }
 
@@ -173,6 +178,9 @@ type Cloudinary struct {
 	UploadPrefix  string `env:"CLOUDINARY_UPLOAD_PREFIX"`
 	DeliveryBase  string `env:"CLOUDINARY_DELIVERY_BASE"`
 	WebhookSecret Secret `env:"CLOUDINARY_WEBHOOK_SECRET"` // signs its notifications, where that is not APISecret
+
+	AllowedTypes   []string  `env:"CLOUDINARY_ALLOWED_TYPES"` // beside those for every file
+	MaxBytesByType TypeSizes `env:"CLOUDINARY_MAX_BYTES_BY_TYPE"`
 
 	PublicUploadPrefix string `env:"CLOUDINARY_PUBLIC_UPLOAD_PREFIX"` // where browsers send files; "" is UploadPrefix
 }

@@ -32,6 +32,7 @@ func Load(o Options) (*Config, error) {
 
 	parse(c, values, faults)
 	c.checkHTTP(faults)
+	c.checkTypes(faults)
 	c.checkAuth(o.Need, faults)
 	c.checkDatabase(o.Need, values["DATABASE_DIRECT_URL"], faults)
 	c.checkQuotas(faults)
@@ -55,6 +56,7 @@ func parse(c *Config, values map[string]string, faults *Faults) {
 			reflect.TypeFor[time.Duration](): parseDuration,
 			reflect.TypeFor[bool]():          parseSwitch,
 			reflect.TypeFor[[]string]():      parseList,
+			reflect.TypeFor[TypeSizes]():     parseTypeSizes,
 		},
 	})
 	var all env.AggregateError
@@ -81,6 +83,7 @@ var remedies = map[reflect.Type]string{
 	reflect.TypeFor[int64]():         "give a size such as 10GiB, 500MB or 1048576",
 	reflect.TypeFor[time.Duration](): "give a duration such as 7d, 24h, 90s or 1h30m",
 	reflect.TypeFor[bool]():          "give on or off",
+	reflect.TypeFor[TypeSizes]():     "give sizes by type, such as image/*=20MB,video/mp4=2GB",
 	reflect.TypeFor[slog.Level]():    "give debug, info, warn or error",
 }
 

@@ -145,7 +145,9 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, Options{Need: NeedAPI | NeedWorker, Environ: []string{
 		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "ADMIN_HOST=::1", "ADMIN_PORT=8082", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
-		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "MAX_UPLOAD_BYTES=500MB", "DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
+		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "MAX_UPLOAD_BYTES=500MB",
+		"ALLOWED_TYPES=Image/*,!image/svg+xml,video/mp4", "MAX_BYTES_BY_TYPE=image/*=20MB, video/mp4=2GB", "UPLOADCARE_ALLOWED_TYPES=image/*", "CLOUDINARY_MAX_BYTES_BY_TYPE=image/gif=1MiB",
+		"DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
 		"AUTH_JWT_SECRET=" + jwtSecret, "AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_ISSUER=https://auth.example.com", "AUTH_AUDIENCE=files,media", "AUTH_USER_CLAIM=uid",
 		"AUTH_COOKIE=session", "AUTH_USER_HEADER=X-User", "AUTH_API_KEYS=off", "AUTH_TOKEN_SECRET=" + tokenSecret, "DEV_USER=user_123", "INSECURE_DEV=1",
 		"DATABASE_URL=" + neon, "DATABASE_URL_UNPOOLED=postgres://direct/db", "DATABASE_SCHEMA=files", "GUIDE_SCHEMA=app", "DATABASE_MAX_CONNS=20", "HISTORY_RETENTION=30d",
@@ -159,7 +161,8 @@ func TestEverySettingIsRead(t *testing.T) {
 	}})
 	want := &Config{
 		HTTP: HTTP{Host: "::1", Port: 8080, PublicURL: "https://media.example.com", AllowedOrigins: []string{"https://a.example", "http://localhost:5173"},
-			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6},
+			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6,
+			AllowedTypes: []string{"image/*", "!image/svg+xml", "video/mp4"}, MaxBytesByType: TypeSizes{{"image/*", 20e6}, {"video/mp4", 2e9}}},
 		Auth: Auth{JWTSecret: jwtSecret, JWKSURL: "https://auth.example.com/jwks", Issuer: "https://auth.example.com", Audience: []string{"files", "media"}, UserClaim: "uid",
 			Cookie: "session", UserHeader: "X-User", APIKeys: "off", TokenSecret: tokenSecret, DevUser: "user_123", InsecureDev: true},
 		Quotas:   Quotas{StagedBytes: 5 << 30, StoredBytes: 50e9, Uploads: 1000, Receiving: 8, Requests: 600},
@@ -168,8 +171,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		Delivery: Delivery{Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "cloudinary", MaxAttempts: 3, Files: 8, PartsPerFile: 2, Deadline: 48 * time.Hour, VerifyReadback: true, DirectUploads: "strict"},
 		Links:    Links{Delivery: "signed", TTL: 5 * time.Minute},
 		Uploadcare: Uploadcare{PublicKey: "pub", SecretKey: "sec", UploadBase: "http://127.0.0.1:3001/u", RESTBase: "http://127.0.0.1:3001/r",
-			CDNBase: "http://127.0.0.1:3001/c", CDNSecret: "00ff", MaxFileSize: 1 << 20, PartETag: "ignore"},
-		Cloudinary:   Cloudinary{CloudName: "cloud", APIKey: "key", APISecret: "secret", UploadPrefix: "http://127.0.0.1:3001", DeliveryBase: "http://127.0.0.1:3001/d"},
+			CDNBase: "http://127.0.0.1:3001/c", CDNSecret: "00ff", MaxFileSize: 1 << 20, PartETag: "ignore", AllowedTypes: []string{"image/*"}},
+		Cloudinary: Cloudinary{CloudName: "cloud", APIKey: "key", APISecret: "secret", UploadPrefix: "http://127.0.0.1:3001", DeliveryBase: "http://127.0.0.1:3001/d",
+			MaxBytesByType: TypeSizes{{"image/gif", 1 << 20}}},
 		WorkerPort:   8081,
 		AdminHost:    "::1",
 		AdminPort:    8082,
@@ -210,6 +214,8 @@ func TestFaults(t *testing.T) {
 			"PORT is 65536; give 0 to 65535.", "WORKER_PORT is -1; give 0 to 65535."}},
 		"a wait beyond what proxies bear":      {environ: []string{"UPLOAD_WAIT=2m"}, want: []string{"UPLOAD_WAIT is 2m0s; give 0s to 55s."}},
 		"no size at all":                       {environ: []string{"MAX_UPLOAD_BYTES=0"}, want: []string{"MAX_UPLOAD_BYTES is 0; give 1 to"}},
+		"a type that no file has":              {environ: []string{"ALLOWED_TYPES=image/*,video/mp5", "CLOUDINARY_MAX_BYTES_BY_TYPE=*=1MB"}, want: []string{`ALLOWED_TYPES has "video/mp5", which no file is by its content; give types`, `CLOUDINARY_MAX_BYTES_BY_TYPE has "*", which`}},
+		"a type of no size":                    {environ: []string{"MAX_BYTES_BY_TYPE=image/*=0"}, want: []string{`MAX_BYTES_BY_TYPE is "image/*=0"; give sizes by type`}},
 		"a negative size":                      {environ: []string{"STAGING_RESERVE=-1GiB"}, want: []string{`STAGING_RESERVE is "-1GiB"; give a size`}},
 		"a size beyond all bounds":             {environ: []string{"STAGING_RESERVE=9EB"}, want: []string{`STAGING_RESERVE is "9EB"; give a size`}},
 		"a negative duration":                  {environ: []string{"STAGING_RETENTION=-7d"}, want: []string{`STAGING_RETENTION is "-7d"; give a duration`}},
@@ -326,7 +332,7 @@ func TestConnectionStrings(t *testing.T) {
 func TestCloudinaryURL(t *testing.T) {
 	c := mustLoad(t, Options{Environ: []string{"CLOUDINARY_URL=cloudinary://key:s3cret@cloud?upload_prefix=http://127.0.0.1:3001", "CLOUDINARY_API_KEY=key"}})
 	want := Cloudinary{CloudName: "cloud", APIKey: "key", APISecret: "s3cret", UploadPrefix: "http://127.0.0.1:3001", URL: c.Cloudinary.URL}
-	if c.Cloudinary != want || c.Delivery.DefaultProvider != "cloudinary" {
+	if !reflect.DeepEqual(c.Cloudinary, want) || c.Delivery.DefaultProvider != "cloudinary" {
 		t.Errorf("cloudinary = %+v, want %+v", c.Cloudinary, want)
 	}
 	for environ, want := range map[string]string{

@@ -88,7 +88,8 @@ func Run(ctx context.Context, o Options) error {
 		Ingest: &ingest.Ingest{
 			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Quotas: quotas, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
-			MaxBytes: c.HTTP.MaxUploadBytes, MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
+			MaxBytes: c.HTTP.MaxUploadBytes, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
+			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 		},
 		Quotas:      quotas,
 		Direct:      direct(c, base, quotas),
