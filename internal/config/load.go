@@ -70,7 +70,8 @@ func parse(c *Config, values map[string]string, faults *Faults) {
 			continue
 		}
 		for s := range c.settings() {
-			if s.field == wrong.Name {
+			unread := values[s.variable] != "" && reflect.ValueOf(s.value).IsZero() // of those that are called alike
+			if s.field == wrong.Name && unread {
 				faults.add(s.variable, fmt.Sprintf("is %q", values[s.variable]), remedies[wrong.Type])
 			}
 		}
