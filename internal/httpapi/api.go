@@ -77,6 +77,7 @@ func (s *Server) Mount(a *API) {
 	app.Post("/webhooks/cloudinary", a.cloudinaryWebhook)
 
 	app.Get("/v1/usage", a.reading, a.usage)
+	app.Get("/v1/limits", a.reading, a.limits)
 
 	app.Get("/v1/files", a.reading, a.listFiles)
 	app.Get("/v1/files/:id", a.reading, a.getFile)

@@ -51,6 +51,7 @@ var routes = map[string]access{
 	"GET /v1/uploads":             {to: toReaders, status: 200},
 	"GET /v1/uploads/:id":         {to: toReaders, path: "/v1/uploads/{upload}", status: 200},
 	"GET /v1/usage":               {to: toReaders, status: 200},
+	"GET /v1/limits":              {to: toReaders, status: 200},
 	"GET /v1/files":               {to: toReaders, status: 200},
 	"GET /v1/files/:id":           {to: toReaders, path: "/v1/files/{completed}", status: 200},
 	"GET /v1/files/:id/content":   {to: toReaders, path: "/v1/files/{completed}/content", status: 302},

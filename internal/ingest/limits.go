@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -51,3 +52,62 @@ func (l *limits) of(ctx context.Context, pool *pgxpool.Pool, name string, rt upl
 	}
 	return most, nil
 }
+
+// Limits are what may come in, as clients are told.
+type Limits struct {
+	MaxBytes        int64                     `json:"max_bytes"` // in one file
+	Types           []string                  `json:"types"`     // null: every type
+	Sizes           []MaxSize                 `json:"sizes"`     // of files of some types, less than MaxBytes
+	DefaultProvider string                    `json:"default_provider"`
+	Providers       map[string]ProviderLimits `json:"providers"`
+	FileName        textLimits                `json:"file_name"`
+	Tags            textLimits                `json:"tags"`
+	Metadata        textLimits                `json:"metadata"`
+}
+
+// ProviderLimits are what may come in for one provider, beside what holds for all.
+type ProviderLimits struct {
+	Types    []string                       `json:"types"`
+	Sizes    []MaxSize                      `json:"sizes"`
+	MaxBytes map[upload.ResourceType]*int64 `json:"max_bytes"` // that the account takes in one file; null: none is known
+}
+
+// textLimits are how many of a kind there may be, and how long each.
+type textLimits struct {
+	Max           int `json:"max,omitempty"`
+	MaxBytes      int `json:"max_bytes,omitempty"`
+	MaxCharacters int `json:"max_characters,omitempty"`
+}
+
+// Limits returns what may come in, in files of at most maxBytes, to the provider that is named or to all.
+func (in *Ingest) Limits(ctx context.Context, maxBytes int64, provider string) (Limits, error) {
+	l := Limits{
+		MaxBytes: maxBytes, Types: in.Rules.Types, Sizes: listed(in.Rules.Sizes),
+		DefaultProvider: cmp.Or(provider, in.DefaultProvider), Providers: map[string]ProviderLimits{},
+		FileName: textLimits{MaxBytes: maxNameBytes},
+		Tags:     textLimits{Max: maxTags, MaxCharacters: maxTagChars},
+		Metadata: textLimits{Max: maxMetadata, MaxCharacters: maxValueChars},
+	}
+	for _, name := range in.Providers {
+		if provider != "" && name != provider {
+			continue
+		}
+		rules := in.ProviderRules[name]
+		p := ProviderLimits{Types: rules.Types, Sizes: listed(rules.Sizes), MaxBytes: map[upload.ResourceType]*int64{}}
+		for _, rt := range []upload.ResourceType{upload.Image, upload.Video, upload.Raw} {
+			most, err := in.limits.of(ctx, in.Pool, name, rt, true)
+			if err != nil {
+				return l, unavailable(err)
+			}
+			p.MaxBytes[rt] = nil
+			if most > 0 {
+				p.MaxBytes[rt] = &most
+			}
+		}
+		l.Providers[name] = p
+	}
+	return l, nil
+}
+
+// listed is a list that JSON does not show as null.
+func listed(sizes []MaxSize) []MaxSize { return append([]MaxSize{}, sizes...) }
