@@ -33,6 +33,7 @@ func (c *Config) checkHTTP(faults *Faults) {
 	}
 	between(faults, "UPLOAD_WAIT", h.UploadWait, 0, maxWait)
 	between(faults, "MAX_UPLOAD_BYTES", h.MaxUploadBytes, 1, 1<<50)
+	between(faults, "IDEMPOTENCY_TTL", h.KeyTTL, time.Minute, forever)
 	between(faults, "DRAIN_TIMEOUT", c.DrainTimeout, 0, time.Hour)
 	faults.base("PUBLIC_URL", &h.PublicURL)
 	for i := range h.AllowedOrigins {

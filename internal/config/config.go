@@ -48,7 +48,8 @@ type HTTP struct {
 	PublicFiles    bool          `env:"PUBLIC_FILES" envDefault:"off"`
 	UploadWait     time.Duration `env:"UPLOAD_WAIT" envDefault:"10s"`
 	MaxUploadBytes int64         `env:"MAX_UPLOAD_BYTES" envDefault:"10GiB"`
-	AllowedTypes   []string      `env:"ALLOWED_TYPES"` // by the content; none is every type
+	KeyTTL         time.Duration `env:"IDEMPOTENCY_TTL" envDefault:"24h"` // that a request's Idempotency-Key is remembered
+	AllowedTypes   []string      `env:"ALLOWED_TYPES"`                    // by the content; none is every type
 	MaxBytesByType TypeSizes     `env:"MAX_BYTES_BY_TYPE"`
 }
 

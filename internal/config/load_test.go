@@ -123,7 +123,7 @@ func wantFaults(t *testing.T, o Options, want ...string) {
 func TestDefaults(t *testing.T) {
 	c := mustLoad(t, Options{})
 	want := &Config{
-		HTTP:         HTTP{Port: 3000, UploadWait: 10 * time.Second, MaxUploadBytes: 10 << 30},
+		HTTP:         HTTP{Port: 3000, UploadWait: 10 * time.Second, KeyTTL: 24 * time.Hour, MaxUploadBytes: 10 << 30},
 		Auth:         Auth{UserClaim: "sub", APIKeys: "on"},
 		Database:     Database{Schema: "slipway", GuideSchema: "public", MaxConns: 10, HistoryRetention: 90 * 24 * time.Hour, DirectFrom: "DATABASE_URL"},
 		Staging:      Staging{Dir: "./staging", Reserve: 1 << 30, Retention: 7 * 24 * time.Hour, TrashTTL: 7 * 24 * time.Hour, UnfinishedTTL: 24 * time.Hour},
@@ -145,7 +145,7 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, Options{Need: NeedAPI | NeedWorker, Environ: []string{
 		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "ADMIN_HOST=::1", "ADMIN_PORT=8082", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
-		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "MAX_UPLOAD_BYTES=500MB",
+		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "IDEMPOTENCY_TTL=2h", "MAX_UPLOAD_BYTES=500MB",
 		"ALLOWED_TYPES=Image/*,!image/svg+xml,video/mp4", "MAX_BYTES_BY_TYPE=image/*=20MB, video/mp4=2GB", "UPLOADCARE_ALLOWED_TYPES=image/*", "CLOUDINARY_MAX_BYTES_BY_TYPE=image/gif=1MiB",
 		"DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
 		"AUTH_JWT_SECRET=" + jwtSecret, "AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_ISSUER=https://auth.example.com", "AUTH_AUDIENCE=files,media", "AUTH_USER_CLAIM=uid",
@@ -161,7 +161,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	}})
 	want := &Config{
 		HTTP: HTTP{Host: "::1", Port: 8080, PublicURL: "https://media.example.com", AllowedOrigins: []string{"https://a.example", "http://localhost:5173"},
-			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6,
+			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6, KeyTTL: 2 * time.Hour,
 			AllowedTypes: []string{"image/*", "!image/svg+xml", "video/mp4"}, MaxBytesByType: TypeSizes{{"image/*", 20e6}, {"video/mp4", 2e9}}},
 		Auth: Auth{JWTSecret: jwtSecret, JWKSURL: "https://auth.example.com/jwks", Issuer: "https://auth.example.com", Audience: []string{"files", "media"}, UserClaim: "uid",
 			Cookie: "session", UserHeader: "X-User", APIKeys: "off", TokenSecret: tokenSecret, DevUser: "user_123", InsecureDev: true},
@@ -216,6 +216,7 @@ func TestFaults(t *testing.T) {
 		"no size at all":                       {environ: []string{"MAX_UPLOAD_BYTES=0"}, want: []string{"MAX_UPLOAD_BYTES is 0; give 1 to"}},
 		"a type that no file has":              {environ: []string{"ALLOWED_TYPES=image/*,video/mp5", "CLOUDINARY_MAX_BYTES_BY_TYPE=*=1MB"}, want: []string{`ALLOWED_TYPES has "video/mp5", which no file is by its content; give types`, `CLOUDINARY_MAX_BYTES_BY_TYPE has "*", which`}},
 		"a type of no size":                    {environ: []string{"MAX_BYTES_BY_TYPE=image/*=0"}, want: []string{`MAX_BYTES_BY_TYPE is "image/*=0"; give sizes by type`}},
+		"a key that is forgotten at once":      {environ: []string{"IDEMPOTENCY_TTL=0s"}, want: []string{"IDEMPOTENCY_TTL is 0s; give 1m0s to"}},
 		"a negative size":                      {environ: []string{"STAGING_RESERVE=-1GiB"}, want: []string{`STAGING_RESERVE is "-1GiB"; give a size`}},
 		"a size beyond all bounds":             {environ: []string{"STAGING_RESERVE=9EB"}, want: []string{`STAGING_RESERVE is "9EB"; give a size`}},
 		"a negative duration":                  {environ: []string{"STAGING_RETENTION=-7d"}, want: []string{`STAGING_RETENTION is "-7d"; give a duration`}},

@@ -21,12 +21,12 @@ var (
 
 	corsRequestHeaders = []string{
 		"Authorization", "Content-Type", "Content-Disposition", "Accept", "Cache-Control", "Last-Event-ID",
-		"Content-Digest", "Repr-Digest", "Idempotency-Key", "Prefer", "If-None-Match", "If-Match", "X-Requested-With", "X-Request-Id", "X-HTTP-Method-Override",
+		"Content-Digest", "Repr-Digest", headerIdempotencyKey, "Prefer", "If-None-Match", "If-Match", "X-Requested-With", "X-Request-Id", "X-HTTP-Method-Override",
 		"Tus-Resumable", "Upload-Checksum", "Upload-Concat", "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset",
 	}
 
 	corsExposedHeaders = []string{
-		"Location", "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied", "WWW-Authenticate", "X-Request-Id",
+		"Location", "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied", "WWW-Authenticate", "X-Request-Id", headerReplayed,
 		"Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version",
 		"Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Metadata", "Upload-Offset",
 	}

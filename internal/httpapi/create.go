@@ -102,7 +102,11 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 	if n := int64(c.Request().Header.ContentLength()) - formOverhead; n > 0 {
 		atLeast = n
 	}
-	known := senderKnown(c)
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return upload.Upload{}, err
+	}
+	known := senderKnown(c) && key == "" // with a key, what has been made before is not refused
 	if known {
 		if _, err := a.admit(c, described(query, nil, atLeast)); err != nil {
 			return upload.Upload{}, err
@@ -111,6 +115,7 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 
 	var file filePart
 	var staged *ingest.Staged
+	var made *upload.Upload
 	var early url.Values
 	most := a.limitOf(c)
 	fields, err := a.server.readForm(c, most, func(f filePart, before url.Values) error {
@@ -119,11 +124,20 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 			return err
 		}
 		r, err := a.requested(c, described(query, before, atLeast))
-		if err == nil && (len(before) > 0 || !known) {
-			r, err = a.admit(c, r)
-		}
 		if err != nil {
 			return err
+		}
+		r.Key, made, err = a.claim(c, ingest.Call{Provider: r.Provider, FileName: cmp.Or(r.FileName, f.Name)})
+		switch {
+		case err != nil:
+			return err
+		case made != nil:
+			return errMade
+		case len(before) > 0 || !known:
+			if r, err = a.admit(c, r); err != nil {
+				r.Key.Free()
+				return err
+			}
 		}
 		if limit := a.limitOf(c); limit < most { // the form has said who sends it
 			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
@@ -134,6 +148,9 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 		}
 		return err
 	})
+	if made != nil {
+		return *made, nil
+	}
 	var r ingest.Request
 	if err == nil {
 		err = tokenIsEarly(early, fields)
@@ -182,9 +199,18 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 		return upload.Upload{}, &upload.Error{Code: upload.UnsupportedMedia, FixableBy: upload.ByYou,
 			Message: "Importing from a URL is not offered yet. To upload a JSON file, give it a name, by Content-Disposition or ?file_name=, or send it in a form."}
 	}
+	key, made, err := a.claim(c, ingest.Call{Provider: r.Provider, FileName: r.FileName, Digest: digest})
+	switch {
+	case err != nil:
+		return upload.Upload{}, err
+	case made != nil:
+		return *made, nil
+	}
 	if r, err = a.admit(c, r); err != nil {
+		key.Free()
 		return upload.Upload{}, err
 	}
+	r.Key = key
 	r.Provider = cmp.Or(r.Provider, a.Ingest.DefaultProvider) // nothing that may name one comes any more
 	staged, err := a.Ingest.Receive(c.UserContext(), r, ingest.Declared(body, digest))
 	if err != nil {

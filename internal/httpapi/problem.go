@@ -62,6 +62,10 @@ var outcomes = map[upload.Code]outcome{
 	upload.Gone:                {status: 410, title: "Deleted"},
 	upload.OtherInstallation:   {status: 409, title: "Another installation's"},
 
+	upload.InvalidKey:  {status: 400, title: "Invalid Idempotency-Key"},
+	upload.KeyReused:   {status: 422, title: "Idempotency-Key of another request"},
+	upload.KeyInFlight: {status: 409, title: "Request is still being answered", retryAfter: 5},
+
 	upload.StagedQuota:    {status: 429, title: "Quota of staged bytes exceeded"},
 	upload.StoredQuota:    {status: 429, title: "Quota of stored bytes exceeded"},
 	upload.DailyQuota:     {status: 429, title: "Quota of uploads a day exceeded"},

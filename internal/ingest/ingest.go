@@ -37,6 +37,8 @@ type Ingest struct {
 	ProviderRules   map[string]Rules // beside those, for files to one provider
 	MaxAttempts     int
 	DeliverWithin   time.Duration
+	KeyTTL          time.Duration // that an idempotency key is remembered; 0: KeyTTL
+	KeyLease        time.Duration // that one is held by a request of which nothing is heard; 0: 30 s
 
 	limits limits
 }
@@ -51,6 +53,7 @@ type Request struct {
 	Tags         []string
 	Metadata     map[string]string
 	Length       int64 // bytes as declared; -1 when unknown
+	Key          *Key  // that the sender has given the request; nil: none
 }
 
 // Staged is a file whose bytes are durable and whose row is not written yet.
@@ -61,6 +64,7 @@ type Staged struct {
 	Type   string // by the content
 
 	hold *quota.Hold
+	key  *Key
 }
 
 // Admit refuses what can be refused before the bytes come. It leaves no trace.
@@ -91,15 +95,17 @@ var errNoRoom = &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: u
 
 // Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own, and
 // holds room for it within the user's quotas, as far as its length is known. What may not come in is refused
-// by its first bytes. After an error nothing is left.
+// by its first bytes. After an error nothing is left, and the request's key is free.
 func (in *Ingest) Receive(ctx context.Context, r Request, body io.Reader) (Staged, error) {
-	s := Staged{ID: upload.NewID()}
+	s := Staged{ID: r.Key.ID(), key: r.Key}
 	var err error
 	if s.hold, err = in.Quotas.Hold(ctx, r.User, s.ID, r.Length); err != nil {
+		s.key.Free()
 		return s, unavailable(err)
 	}
-	if err := in.stage(ctx, r, &s, s.hold.Within(body)); err != nil {
+	if err := in.stage(ctx, r, &s, s.key.Within(s.hold.Within(body))); err != nil {
 		s.hold.Release()
+		s.key.Free()
 		return s, err
 	}
 	return s, nil
@@ -126,10 +132,11 @@ func (in *Ingest) stage(ctx context.Context, r Request, s *Staged, body io.Reade
 	return err
 }
 
-// Discard lets the bytes of a file go that was staged and not accepted.
+// Discard lets the bytes of a file go that was staged and not accepted, and its key.
 func (in *Ingest) Discard(s Staged) {
 	s.hold.Release()
 	in.remove(s.ID)
+	s.key.Free()
 }
 
 func (in *Ingest) remove(id upload.ID) {
@@ -155,6 +162,9 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
 			return postgres.AsUser(ctx, in.Pool, claims, func(tx pgx.Tx) error {
+				if err := s.key.Finish(ctx, tx); err != nil {
+					return err
+				}
 				var err error
 				if u.JobID, err = postgres.InsertPush(ctx, tx, in.Queue, u); err != nil {
 					return err

@@ -26,7 +26,8 @@ var rights = map[string]string{
 	"slipway.direct_uploads":       "SELECT, INSERT (asset_id, provider, reservation, upload_id, user_id, version), UPDATE (asset_id, version)",
 	"slipway.file_deletions":       "SELECT, INSERT",
 	"slipway.staging_reservations": "SELECT, DELETE, INSERT (bytes, expires_at, upload_id, user_id), UPDATE (expires_at)",
-	"slipway.idempotency_keys":     "SELECT",
+	"slipway.idempotency_keys": "SELECT, DELETE, INSERT (boundary, expires_at, final_at, fingerprint, held_until, key, length, upload_id, user_id), " +
+		"UPDATE (boundary, expires_at, final_at, fingerprint, held_until, length, upload_id)",
 	"slipway.user_usage":           "SELECT",
 	"slipway.usage_changes":        "SELECT",
 	"slipway.user_limits":          "SELECT",

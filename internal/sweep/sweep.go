@@ -72,7 +72,7 @@ func (s *Sweeper) reap(ctx context.Context) {
 }
 
 // tidy gives jobs to uploads and deletions that have none, ends uploads that nobody goes on with, forgets old
-// signatures and notifications, and lets the bytes of ended uploads go.
+// signatures, notifications and idempotency keys, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -106,6 +106,9 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	}
 	if err := postgres.PruneWebhooks(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old notifications", "error", err)
+	}
+	if err := postgres.PruneKeys(ctx, s.Pool); err != nil {
+		s.Log.Warn("forget old idempotency keys", "error", err)
 	}
 	if err := postgres.AddUpUsage(ctx, s.Pool, ""); err != nil {
 		s.Log.Warn("add up what users use", "error", err)

@@ -42,6 +42,11 @@ const (
 	Gone                Code = "gone"
 	OtherInstallation   Code = "other_installation"
 
+	// What is wrong with the key of a request.
+	InvalidKey  Code = "invalid_idempotency_key"
+	KeyReused   Code = "idempotency_key_reused"
+	KeyInFlight Code = "idempotency_in_flight"
+
 	// What is more than the caller may use.
 	StagedQuota    Code = "staged_quota_exceeded"
 	StoredQuota    Code = "stored_quota_exceeded"

@@ -90,6 +90,7 @@ func Run(ctx context.Context, o Options) error {
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 			MaxBytes: c.HTTP.MaxUploadBytes, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
 			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
+			KeyTTL: c.HTTP.KeyTTL,
 		},
 		Quotas:      quotas,
 		Direct:      direct(c, base, quotas),
