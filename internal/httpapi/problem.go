@@ -83,6 +83,13 @@ var outcomes = map[upload.Code]outcome{
 	upload.AssetUnclaimed:   {status: 410, title: "Never saved"},
 	upload.Infected:         {status: 403, title: "Infected"},
 
+	upload.ImportOff:         {status: 404, title: "Imports are off"},
+	upload.InvalidURL:        {status: 422, title: "Invalid URL"},
+	upload.SourceRefused:     {status: 422, title: "Refused by the source"},
+	upload.SourceUnavailable: {status: 502, title: "Source unavailable", retryAfter: 30},
+	upload.SourceThrottled:   {status: 503, title: "Source throttled", retryAfter: 30},
+	upload.ImportOverdue:     {status: 504, title: "Import deadline exceeded"},
+
 	upload.WebhooksOff:      {status: 404, title: "Webhooks are off"},
 	upload.WebhookSignature: {status: 401, title: "Invalid webhook signature"},
 	upload.WebhookStale:     {status: 400, title: "Stale webhook"},

@@ -66,6 +66,14 @@ const (
 	AssetUnclaimed   Code = "asset_unclaimed"
 	Infected         Code = "infected"
 
+	// What is wrong with an import, or with where it comes from.
+	ImportOff         Code = "imports_off"
+	InvalidURL        Code = "invalid_url"
+	SourceRefused     Code = "source_refused"
+	SourceUnavailable Code = "source_unavailable"
+	SourceThrottled   Code = "source_throttled"
+	ImportOverdue     Code = "import_deadline_exceeded"
+
 	// What is wrong with a provider's notification.
 	WebhooksOff      Code = "webhooks_off"
 	WebhookSignature Code = "invalid_webhook_signature"
