@@ -72,7 +72,7 @@ func (in *Ingest) inspectStaged(ctx context.Context, u upload.Upload) error {
 		}
 		return in.takes(ctx, u, true)
 	}
-	file, err := in.Staging.Open(ctx, u.ID)
+	file, err := in.Staging.Open(ctx, u.ID, u.Segments...)
 	if err != nil {
 		return errUnread(u.ID, err)
 	}

@@ -16,10 +16,12 @@ var rights = map[string]string{
 	"uploadcare_files": "SELECT",
 	"cloudinary_files": "SELECT",
 
-	"slipway.uploads": "SELECT, INSERT (content_type, crc32c, created_at, deliver_by, expires_at, file_name, id, job_id, max_attempts, metadata, progress, " +
-		"provider, received_bytes, resource_type, size, staged_at, started_at, status, tags, unstaged_at, user_id), " +
-		"UPDATE (attempt, deliver_by, error_code, error_fixable_by, error_message, error_retryable, expires_at, job_id, lease_epoch, lease_owner, " +
-		"lease_until, next_attempt_at, pushed_high, receive_epoch, resource_type, sessions_lost, staged_until, started_at, status, takeovers, version)",
+	"slipway.uploads": "SELECT, INSERT (content_type, crc32c, created_at, deliver_by, expires_at, file_name, id, job_id, max_attempts, metadata, partial, progress, " +
+		"provider, received_bytes, resource_type, segments, size, staged_at, started_at, status, tags, unstaged_at, user_id), " +
+		"UPDATE (attempt, content_type, crc32c, deliver_by, error_code, error_fixable_by, error_message, error_retryable, expires_at, job_id, joined_to, lease_epoch, lease_owner, " +
+		"lease_until, next_attempt_at, progress, pushed_high, receive_epoch, receive_held, receive_segment, receive_wanted, received_bytes, resource_type, segments, " +
+		"sessions_lost, size, staged_at, staged_until, started_at, status, takeovers, version)",
+	"slipway.tus_uploads":          "SELECT, INSERT",
 	"slipway.upload_status":        "SELECT",
 	"slipway.upload_events":        "SELECT, INSERT",
 	"slipway.direct_handouts":      "SELECT, INSERT",
@@ -28,11 +30,11 @@ var rights = map[string]string{
 	"slipway.staging_reservations": "SELECT, DELETE, INSERT (bytes, expires_at, upload_id, user_id), UPDATE (expires_at)",
 	"slipway.idempotency_keys": "SELECT, DELETE, INSERT (boundary, expires_at, final_at, fingerprint, held_until, key, length, upload_id, user_id), " +
 		"UPDATE (boundary, expires_at, final_at, fingerprint, held_until, length, upload_id)",
-	"slipway.user_usage":           "SELECT",
-	"slipway.usage_changes":        "SELECT",
-	"slipway.user_limits":          "SELECT",
-	"slipway.providers":            "SELECT",
-	"slipway.webhooks":             "INSERT",
+	"slipway.user_usage":    "SELECT",
+	"slipway.usage_changes": "SELECT",
+	"slipway.user_limits":   "SELECT",
+	"slipway.providers":     "SELECT",
+	"slipway.webhooks":      "INSERT",
 
 	"slipway.river_job":                 "SELECT, INSERT, UPDATE (finalized_at, kind, metadata, state)",
 	"sequence slipway.river_job_id_seq": "USAGE",

@@ -18,19 +18,22 @@ const uploadColumns = `
 	coalesce(u.size, 0), u.received_bytes, u.pushed_bytes, u.progress, coalesce(u.crc32c, 0),
 	u.attempt, u.max_attempts, u.next_attempt_at, u.deliver_by, u.error_code, u.error_message, u.error_retryable, u.error_fixable_by,
 	u.asset, u.metadata, u.tags, u.version, u.created_at, u.staged_at, u.started_at, u.completed_at, u.expires_at,
-	u.staged_until, u.unstaged_at, coalesce(u.job_id, 0), u.lease_epoch`
+	u.staged_until, u.unstaged_at, coalesce(u.job_id, 0), u.lease_epoch, u.segments`
 
-func scanUpload(row pgx.CollectableRow) (upload.Upload, error) {
+func scanUpload(row pgx.CollectableRow) (upload.Upload, error) { return scanUploadAnd(row) }
+
+// scanUploadAnd scans what stands behind the upload's columns, too.
+func scanUploadAnd(row pgx.CollectableRow, more ...any) (upload.Upload, error) {
 	var u upload.Upload
 	var crc int64
 	var code, message, fixable *string
 	var retryable *bool
 	var asset []byte
-	err := row.Scan(&u.ID, &u.UserID, &u.Status, &u.Provider, &u.ResourceType, &u.FileName, &u.ContentType,
+	err := row.Scan(append([]any{&u.ID, &u.UserID, &u.Status, &u.Provider, &u.ResourceType, &u.FileName, &u.ContentType,
 		&u.Size, &u.Received, &u.Pushed, &u.Progress, &crc,
 		&u.Attempt, &u.MaxAttempts, &u.NextAttemptAt, &u.DeliverBy, &code, &message, &retryable, &fixable,
 		&asset, &u.Metadata, &u.Tags, &u.Version, &u.CreatedAt, &u.StagedAt, &u.StartedAt, &u.CompletedAt, &u.ExpiresAt,
-		&u.StagedUntil, &u.Unstaged, &u.JobID, &u.Epoch)
+		&u.StagedUntil, &u.Unstaged, &u.JobID, &u.Epoch, &u.Segments}, more...)...)
 	if err != nil {
 		return u, err
 	}

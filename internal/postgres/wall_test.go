@@ -35,6 +35,7 @@ var behind = map[string]string{
 	"slipway.user_usage":           "user_id",
 	"slipway.usage_changes":        "user_id",
 	"slipway.user_limits":          "user_id",
+	"slipway.tus_uploads":          "user_id",
 	"slipway.river_job":            "metadata ->> 'user_id'",
 	"public.uploadcare_files":      "user_id",
 	"public.cloudinary_files":      "user_id",
@@ -51,6 +52,7 @@ func (b bench) populate(t *testing.T, user string) {
 	b.exec(t, `INSERT INTO slipway.file_deletions (id, user_id, provider, asset, job_id) VALUES ($1, $2, 'uploadcare', '{}', 0)`, upload.NewID(), user)
 	b.exec(t, `INSERT INTO slipway.user_usage (user_id, day) VALUES ($1, now())`, user)
 	b.exec(t, `INSERT INTO slipway.user_limits (user_id) VALUES ($1)`, user)
+	b.exec(t, `INSERT INTO slipway.tus_uploads (upload_id, user_id) VALUES ($1, $2)`, u.ID, user)
 	b.exec(t, guides.UploadcareInsert, "asset of "+user, "https://cdn.test/", user)
 	b.exec(t, guides.CloudinaryInsert, "asset of "+user, "https://cdn.test/", "image", user)
 }

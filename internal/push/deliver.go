@@ -44,7 +44,7 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 	if !ok {
 		return upload.Asset{}, errNoProvider
 	}
-	file, err := w.staging.Open(ctx, u.ID)
+	file, err := w.staging.Open(ctx, u.ID, u.Segments...)
 	if err != nil {
 		return upload.Asset{}, &stagingError{err}
 	}

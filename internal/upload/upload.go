@@ -60,6 +60,16 @@ type Upload struct {
 
 	JobID int64 // the only River row that may work on this upload
 	Epoch int64 // fences older holders of the lease
+
+	Segments []Segment // where staging has the bytes, in order; none: in one run under the upload's own id
+}
+
+// Segment is a run of an upload's bytes in staging. What its file has beyond Size is nobody's: a sender who was
+// taken over, and does not know it yet, may still be writing there.
+type Segment struct {
+	Of     ID    `json:"of"` // the upload that it came in by: its own, or one that was joined to it
+	Number int64 `json:"number"`
+	Size   int64 `json:"size"` // bytes
 }
 
 // Asset is what the provider stored.

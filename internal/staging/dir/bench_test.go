@@ -85,7 +85,7 @@ func plain(path string, r io.Reader, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	sum := crc32.New(castagnoli)
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	_, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, sum)}, struct{ io.Reader }{r}, buf)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

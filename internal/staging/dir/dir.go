@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -27,16 +26,14 @@ const (
 	writebackSize = 8 << 20
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Options are what a Store is told besides its directory.
 type Options struct {
 	Reserve int64 // bytes of the file system that Free leaves out
 }
 
 // Store keeps an upload's bytes in the file <path>/<id>, all in one directory, so that files that come at
-// the same time share its syncs. What nobody needs is moved to <path>/trash. Directories and files are for
-// their owner's eyes only.
+// the same time share its syncs; segments beside the first are in the directory <path>/<id>.segments. What
+// nobody needs is moved to <path>/trash. Directories and files are for their owner's eyes only.
 type Store struct {
 	path     string
 	reserve  int64
@@ -81,92 +78,21 @@ func New(path string, o Options) (*Store, error) {
 // Append implements [staging.Store]. It ends early, with the bytes so far durable, when ctx does;
 // a read that blocks is r's own to end.
 func (s *Store) Append(ctx context.Context, id upload.ID, offset int64, r io.Reader) (n int64, sum uint32, err error) {
-	f, err := s.openAt(id, offset)
+	w, err := s.extend(upload.Segment{Of: id, Size: offset}, 0)
 	if err != nil {
-		return 0, 0, noRoom(err)
-	}
-	defer func() { _ = f.Close() }() // its bytes are durable by then, or err says that they are not
-
-	n, sum, err = s.copy(ctx, f, offset, r)
-	if n == 0 && err != nil {
 		return 0, 0, err
 	}
-	if serr := s.makeDurable(f, offset); serr != nil {
-		return 0, 0, noRoom(serr)
-	}
-	return n, sum, err
-}
+	defer func() { _ = w.Close() }() // its bytes are durable by then, or err says that they are not
 
-// openAt opens id's file for writing, cut to offset bytes.
-func (s *Store) openAt(id upload.ID, offset int64) (file, error) {
-	path, err := s.locate(id)
-	if err != nil {
-		return nil, err
+	err = w.Copy(ctx, r)
+	if w.mark.Size == offset && err != nil {
+		return 0, 0, err
 	}
-	flag := os.O_WRONLY
-	if offset == 0 {
-		flag |= os.O_CREATE
-		if err := s.reachable(); err != nil {
-			return nil, err
-		}
+	mark, serr := w.Sync()
+	if serr != nil {
+		return 0, 0, serr
 	}
-	f, err := s.openFile(path, flag)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, s.missing(err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := cut(f, offset); err != nil {
-		return nil, errors.Join(fmt.Errorf("stage %s from byte %d: %w", id, offset, err), f.Close())
-	}
-	return f, nil
-}
-
-// cut takes away what f has beyond offset.
-func cut(f file, offset int64) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	switch size := info.Size(); {
-	case offset < 0 || offset > size:
-		return fmt.Errorf("%d bytes are there", size)
-	case offset < size:
-		return f.Truncate(offset)
-	}
-	return nil
-}
-
-// copy writes r into f from offset on. The n bytes that it wrote have the crc32c sum.
-func (s *Store) copy(ctx context.Context, f file, offset int64, r io.Reader) (n int64, sum uint32, err error) {
-	buf := s.buffers.Get().(*[bufferSize]byte)
-	defer s.buffers.Put(buf)
-
-	var started int64 // bytes whose writeback has begun
-	for {
-		if ctx.Err() != nil {
-			return n, sum, context.Cause(ctx)
-		}
-		filled, rerr := fill(r, buf[:])
-		written, err := f.WriteAt(buf[:filled], offset+n)
-		sum = crc32.Update(sum, castagnoli, buf[:written])
-		n += int64(written)
-		switch {
-		case err != nil:
-			return n, sum, noRoom(err)
-		case errors.Is(rerr, io.EOF):
-			return n, sum, nil
-		case rerr != nil:
-			return n, sum, rerr
-		}
-		if n-started >= writebackSize {
-			if err := f.Writeback(offset+started, n-started); err != nil {
-				return n, sum, noRoom(err)
-			}
-			started = n
-		}
-	}
+	return mark.Size - offset, mark.CRC32C, err
 }
 
 // fill reads until buf is full or r gives an error. Unlike [io.ReadFull] it leaves r's error as it
@@ -178,15 +104,6 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 		n += m
 	}
 	return n, err
-}
-
-// makeDurable is the end of each Append. An entry is as new as its bytes: while none are
-// acknowledged, a process that died may have made it and not lived to sync its directory.
-func (s *Store) makeDurable(f file, offset int64) error {
-	if err := f.Datasync(); err != nil || offset > 0 {
-		return err
-	}
-	return s.syncEntries()
 }
 
 // syncEntries makes the entries durable that were made before it was called. One sync is for all who
@@ -201,33 +118,6 @@ func (s *Store) syncEntries() error {
 	return err
 }
 
-// Open implements [staging.Store]. The size is that of the moment of opening.
-func (s *Store) Open(_ context.Context, id upload.ID) (staging.Reader, error) {
-	path, err := s.locate(id)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = s.missing(err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open staged %s: %w", id, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open staged %s: %w", id, errors.Join(err, f.Close()))
-	}
-	return reader{f, info.Size()}, nil
-}
-
-type reader struct {
-	*os.File
-	size int64
-}
-
-func (r reader) Size() int64 { return r.size }
-
 // Remove implements [staging.Store].
 func (s *Store) Remove(_ context.Context, id upload.ID) error {
 	path, err := s.locate(id)
@@ -237,6 +127,9 @@ func (s *Store) Remove(_ context.Context, id upload.ID) error {
 	for _, path := range []string{path, s.inTrash(id)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove staged %s: %w", id, err)
+		}
+		if err := os.RemoveAll(path + othersSuffix); err != nil {
+			return fmt.Errorf("remove segments of staged %s: %w", id, err)
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"slipway/internal/crc32c"
 	"slipway/internal/staging"
 	"slipway/internal/staging/stagingtest"
 	"slipway/internal/upload"
@@ -189,7 +189,7 @@ func TestFullDisk(t *testing.T) {
 		if n != room || !errors.Is(err, staging.ErrNoRoom) || !errors.Is(err, cause) {
 			t.Errorf("append = %d, %v, want the %d bytes that fit and ErrNoRoom", n, err, room)
 		}
-		if want := crc32.Checksum(make([]byte, room), castagnoli); sum != want {
+		if want := crc32c.Update(0, make([]byte, room)); sum != want {
 			t.Errorf("crc32c = %08x, want that of the bytes that fit, %08x", sum, want)
 		}
 

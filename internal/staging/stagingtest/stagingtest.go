@@ -44,6 +44,14 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		"purged bytes do not come back":                        purged,
 		"removed bytes are removed from the trash, too":        removedFromTrash,
 		"several who clear up at once do no harm":              together,
+		"segments are read as one, each to its size":           segments,
+		"a segment goes on where it was written down":          segmentGoesOn,
+		"what a sync tells is what was written before":         marks,
+		"segments of others are read with one's own":           joined,
+		"a segment that is not there is missing":               segmentMissing,
+		"a segment that is too short is not read":              segmentTooShort,
+		"segments go with their upload":                        segmentsRemoved,
+		"segments are trashed and restored":                    segmentsTrashed,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { test(t, newPlace(t)) })

@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"slipway/internal/upload"
+)
+
+// Reception is an upload whose bytes come in by the requests of one holder after the other, or have come in.
+type Reception struct {
+	upload.Upload // Size is 0 as long as nobody has said it
+
+	ReceiveEpoch int64     // of the right to add bytes: the latest holder's
+	Held         bool      // that holder has not let go
+	Wanted       bool      // and is asked to
+	Segment      int64     // number of the segment to write to
+	Partial      bool      // a piece of a file, to be joined with others
+	JoinedTo     upload.ID // the upload that has been made of it and others; "" before
+}
+
+const receptionColumns = uploadColumns + `,
+	u.receive_epoch, u.receive_held, u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch, u.receive_segment, u.partial, coalesce(u.joined_to::text, '')`
+
+func scanReception(row pgx.CollectableRow) (r Reception, err error) {
+	r.Upload, err = scanUploadAnd(row, &r.ReceiveEpoch, &r.Held, &r.Wanted, &r.Segment, &r.Partial, &r.JoinedTo)
+	return r, err
+}
+
+func oneReception(rows pgx.Rows, err error) (Reception, error) {
+	if err != nil {
+		return Reception{}, fmt.Errorf("upload: %w", err)
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, scanReception)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		err = fmt.Errorf("upload: %w", err)
+	}
+	return r, err
+}
+
+// GetReception returns a user's upload with what its receivers know of it, also one that was joined to
+// another, or ErrNoUpload.
+func GetReception(ctx context.Context, db Querier, user string, id upload.ID) (Reception, error) {
+	r, err := oneReception(db.Query(ctx, `
+		SELECT `+receptionColumns+`
+		FROM slipway.uploads u
+		WHERE u.id = @id AND u.user_id = @user`, args{"id": id, "user": user}))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, ErrNoUpload
+	}
+	return r, err
+}
+
+// AskForRelease asks the holder of an epoch to write down how far it has come and to let go. Whoever asks
+// is woken by the same announcement when it has.
+func AskForRelease(ctx context.Context, db DB, user string, id upload.ID, epoch int64) error {
+	_, err := db.Exec(ctx, `
+		WITH asked AS (
+			UPDATE slipway.uploads
+			SET receive_wanted = receive_epoch
+			WHERE id = @id AND user_id = @user AND status IN `+receiving+` AND receive_epoch = @epoch AND receive_held
+			RETURNING id
+		)
+		SELECT `+announced+` FROM asked`, args{"id": id, "user": user, "epoch": epoch})
+	if err != nil {
+		return fmt.Errorf("ask for the release of %s: %w", id, err)
+	}
+	return nil
+}
+
+const (
+	// receiving are the states in which bytes come in.
+	receiving = `('receiving', 'fetching')`
+	// announced wakes whoever watches the upload id. It is no event: nothing is to be read in its history.
+	announced = `pg_notify('slipway_events', id || ' 0')`
+)
+
+// TakeOver gives the right to add bytes to who has seen the upload under an epoch, and returns the upload as
+// the one before has left it. Where that one has not let go, and may not know yet that it is fenced off, a
+// new segment begins. With hold false nobody has the right afterwards. ErrFenced: somebody else was quicker, or the upload has ended.
+func TakeOver(ctx context.Context, db DB, user string, id upload.ID, seen int64, hold bool) (Reception, error) {
+	r, err := oneReception(db.Query(ctx, `
+		UPDATE slipway.uploads u
+		SET receive_epoch = u.receive_epoch + 1, receive_held = @hold,
+		    receive_segment = CASE WHEN u.receive_held THEN u.receive_epoch + 1 ELSE u.receive_segment END
+		WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @seen
+		RETURNING `+receptionColumns, args{"id": id, "user": user, "seen": seen, "hold": hold}))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, ErrFenced
+	}
+	return r, err
+}
+
+// Received is how far an upload's bytes have come, under the epoch of who received them.
+type Received struct {
+	Epoch    int64
+	Offset   int64 // bytes that are durable
+	CRC32C   uint32
+	Segments []upload.Segment
+	Life     time.Duration // until the upload expires, when nothing more comes
+
+	ContentType  string // "": not known yet
+	ResourceType upload.ResourceType
+}
+
+func (r Received) args(user string, id upload.ID) args {
+	return args{"user": user, "id": id, "epoch": r.Epoch, "offset": r.Offset, "crc32c": int64(r.CRC32C), "segments": r.Segments, "life": r.Life,
+		"content_type": r.ContentType, "resource_type": r.ResourceType}
+}
+
+// Checkpoint writes down how far an upload's bytes have come, prolongs its life and the room that is held for it, and
+// tells whether its receiver is asked to let go; with release it does. It may be repeated. ErrFenced:
+// nothing was written down.
+func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Received, release bool) (wanted bool, err error) {
+	a := r.args(user, id)
+	a["release"] = release
+	err = db.QueryRow(ctx, `
+		WITH room AS (
+			UPDATE slipway.staging_reservations
+			SET expires_at = now() + @life
+			WHERE upload_id = @id
+		), received AS (
+			UPDATE slipway.uploads u
+			SET received_bytes = @offset, crc32c = @crc32c, segments = @segments, receive_held = NOT @release, expires_at = now() + @life,
+			    content_type = coalesce(nullif(@content_type, ''), u.content_type),
+			    resource_type = coalesce(nullif(@resource_type, ''), u.resource_type),
+			    progress = greatest(u.progress, coalesce(@offset::float8 / (2 * u.size), 0)),
+			    version = u.version + (u.received_bytes <> @offset)::int
+			WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch
+			RETURNING id, u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch AS wanted
+		)
+		SELECT wanted, `+announced+` FROM received`, a).Scan(&wanted, nil)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, ErrFenced
+	case err != nil:
+		return false, fmt.Errorf("write down what was received of %s: %w", id, err)
+	}
+	return wanted, nil
+}
+
+// FinishReceiving sends an upload on its way whose bytes are all there, with the job that will push it. It is the last
+// step of its transaction. ErrFenced: it is not the receiver's to finish any more.
+func FinishReceiving(ctx context.Context, tx pgx.Tx, u upload.Upload, r Received, deliverWithin time.Duration) (upload.Upload, error) {
+	a := r.args(u.UserID, u.ID)
+	a["job"], a["deliver_within"] = u.JobID, deliverWithin
+	if _, err := tx.Exec(ctx, `DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": u.ID}); err != nil {
+		return u, fmt.Errorf("release the room: %w", err)
+	}
+	done, err := oneUpload(tx.Query(ctx, `
+		UPDATE slipway.uploads u
+		SET status = 'queued', job_id = @job, size = @offset, received_bytes = @offset, crc32c = @crc32c, segments = @segments,
+		    content_type = coalesce(nullif(@content_type, ''), u.content_type),
+		    resource_type = coalesce(nullif(@resource_type, ''), u.resource_type),
+		    receive_held = false, staged_at = now(), deliver_by = now() + @deliver_within, expires_at = NULL, progress = 0.5,
+		    version = u.version + 1
+		WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch AND NOT u.partial
+		RETURNING `+uploadColumns, a))
+	if errors.Is(err, ErrNoUpload) {
+		return u, ErrFenced
+	}
+	if err != nil {
+		return u, err
+	}
+	return done, WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued})
+}
