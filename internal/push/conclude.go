@@ -90,6 +90,8 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 	}
 	service := providerTitle(u.Provider)
 
+	var fe *findingError
+	var unscanned *scanError
 	var se *stagingError
 	var pe *provider.Error
 	var paused *pausedError
@@ -100,6 +102,11 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 	case errors.Is(cause, staging.ErrMissing), errors.As(cause, &se):
 		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.StagingUnreachable, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "The stored copy of the file cannot be read at the moment. Delivery goes on once the operator has mended it."}}
+	case errors.As(cause, &fe):
+		return outcome{give: true, err: found(fe.finding)}
+	case errors.As(cause, &unscanned):
+		return outcome{after: w.Rest, giveBack: true, err: upload.Error{Code: upload.ScanUnavailable, Retryable: true, FixableBy: upload.ByOperator,
+			Message: "The file could not be scanned, and is not sent before it is. It is scanned as soon as the scanner works again."}}
 	case errors.Is(cause, errOverdue):
 		reason := "There was nothing wrong but the time."
 		if u.Error != nil {

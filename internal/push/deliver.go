@@ -57,7 +57,10 @@ func (w *worker) deliver(ctx context.Context, log *slog.Logger, u *upload.Upload
 		UploadID: u.ID, Key: w.Installation + "/" + string(u.ID), FileName: u.FileName, ContentType: u.ContentType,
 		ResourceType: u.ResourceType, Size: u.Size, CRC32C: u.CRC32C, Tags: u.Tags, Metadata: u.Metadata, Body: body,
 	}}
-	asset, err := a.run(ctx)
+	var asset upload.Asset
+	if err = a.scan(ctx, body); err == nil {
+		asset, err = a.run(ctx)
+	}
 	if err != nil && body.err() != nil {
 		return asset, &stagingError{body.err()}
 	}

@@ -28,6 +28,7 @@ type Settings struct {
 	FilesInFlight int    // in each lane of a provider
 	PartsInFlight int    // of one file
 	KeepFailed    time.Duration
+	Scanner       Scanner                         // looks into files before they are sent; nil: nobody does
 	VerifyWithin  time.Duration                   // how long a provider is asked about a file that a browser sent; 0: 7 days
 	Backoff       func(attempt int) time.Duration // nil: Backoff
 	Rest          time.Duration                   // before what an operator must mend is looked at again; 0: 30 s
