@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -73,7 +74,7 @@ func (c *Config) checkStaging(faults *Faults) {
 	between(faults, "UNFINISHED_TTL", s.UnfinishedTTL, time.Minute, forever)
 }
 
-func (c *Config) checkDelivery(faults *Faults) {
+func (c *Config) checkDelivery(need Need, faults *Faults) {
 	d := c.Delivery
 	between(faults, "MAX_ATTEMPTS", d.MaxAttempts, 1, 1000)
 	between(faults, "PUSH_CONCURRENCY", d.Files, 1, 256)
@@ -81,6 +82,11 @@ func (c *Config) checkDelivery(faults *Faults) {
 	between(faults, "DELIVERY_DEADLINE", d.Deadline, time.Minute, forever)
 	if m := d.DirectUploads; m != "on" && m != "strict" && m != "off" {
 		faults.add("DIRECT_UPLOADS", fmt.Sprintf("is %q", m), "give on, strict (only what was reserved), or off")
+	}
+	if command := strings.Fields(d.ScanCommand); len(command) > 0 && need&NeedWorker != 0 {
+		if _, err := exec.LookPath(command[0]); err != nil {
+			faults.add("SCAN_COMMAND", fmt.Sprintf("names %q, which is no program here", command[0]), "install it where the worker runs, or give its whole path")
+		}
 	}
 }
 

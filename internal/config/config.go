@@ -141,6 +141,7 @@ type Delivery struct {
 	Deadline        time.Duration `env:"DELIVERY_DEADLINE" envDefault:"7d"`
 	VerifyReadback  bool          `env:"VERIFY_READBACK" envDefault:"off"`
 	DirectUploads   string        `env:"DIRECT_UPLOADS" envDefault:"on"` // on, strict or off
+	ScanCommand     string        `env:"SCAN_COMMAND"`                   // looks into files before they are sent; "" is none
 }
 
 // Links are how the world fetches what has been delivered.

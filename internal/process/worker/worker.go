@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"slipway/internal/postgres"
 	"slipway/internal/process"
 	"slipway/internal/push"
+	"slipway/internal/scan"
 	"slipway/internal/sweep"
 )
 
@@ -55,6 +57,7 @@ func Run(ctx context.Context, o Options) error {
 		FilesInFlight: c.Delivery.Files,
 		PartsInFlight: c.Delivery.PartsPerFile,
 		KeepFailed:    c.Staging.Retention,
+		Scanner:       scanner(c),
 		VerifyWithin:  c.Delivery.Deadline,
 		PollOnly:      base.Polls != "",
 	}, log)
@@ -90,6 +93,14 @@ func Run(ctx context.Context, o Options) error {
 	stop()
 	parts.Wait()
 	return errors.Join(failed, err)
+}
+
+// scanner looks into files before they are sent, if the settings name one.
+func scanner(c *config.Config) push.Scanner {
+	if command := strings.Fields(c.Delivery.ScanCommand); len(command) > 0 {
+		return scan.Command(command)
+	}
+	return nil
 }
 
 // awaitIdle returns when no upload waits for delivery any more, or when ctx ends.
