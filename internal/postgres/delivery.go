@@ -46,7 +46,7 @@ func Renew(ctx context.Context, db DB, held []Held, ttl time.Duration) (map[uplo
 	}
 	rows, err := db.Query(ctx, `
 		WITH mine AS (
-			SELECT u.id, u.lease_epoch = h.epoch AND u.status = 'pushing' AS kept
+			SELECT u.id, u.lease_epoch = h.epoch AND u.status IN ('pushing', 'fetching') AS kept
 			FROM slipway.uploads u
 			JOIN unnest(@ids::uuid[], @epochs::bigint[]) h(id, epoch) ON h.id = u.id
 			ORDER BY u.id

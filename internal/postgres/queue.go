@@ -52,7 +52,15 @@ func InsertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) (int6
 	return insertPush(ctx, tx, q, u, upload.Queue(u.Provider, u.Size), priority, 0)
 }
 
-// resumePush inserts the job that goes on with a push whose worker is gone, or whose job was lost.
+// resume inserts the job that goes on with an upload whose worker is gone, or whose job was lost.
+func resume(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, takeoverOf int64) (int64, error) {
+	if u.Status == upload.Fetching {
+		return insertFetch(ctx, tx, q, u, priorityResume, takeoverOf)
+	}
+	return resumePush(ctx, tx, q, u, takeoverOf)
+}
+
+// resumePush inserts the job that goes on with a push.
 func resumePush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, takeoverOf int64) (int64, error) {
 	return insertPush(ctx, tx, q, u, upload.ResumeQueue(u.Provider, u.Size), priorityResume, takeoverOf)
 }
@@ -114,7 +122,7 @@ const maxTakeovers = 5
 // reapedAtOnce bounds one look for dead workers.
 const reapedAtOnce = 50
 
-// Reap finds pushes whose worker is gone: the lease has run out, or a worker died between fetching
+// Reap finds pushes and imports whose worker is gone: the lease has run out, or a worker died between fetching
 // the job and taking the lease. The dead River row is retired and a new one inserted in the same
 // transaction, for a worker that wakes up can only finish the row that it knows. After a restart of
 // the database everybody has one ttl to report. Each upload has a transaction of its own: who sleeps
@@ -142,9 +150,10 @@ func Reap(ctx context.Context, pool *pgxpool.Pool, q *Queue, ttl, keepStaged tim
 	return reaped, err
 }
 
-// dead is a push whose worker is gone.
+// dead is an upload whose worker is gone.
 type dead struct {
 	ID            upload.ID
+	Status        upload.Status
 	UserID        string
 	Provider      string
 	Size          int64
@@ -158,14 +167,14 @@ type dead struct {
 	NewJob int64 `db:"-"` // 0 when there is none
 }
 
-// findDead locks one such push, of none of these users. There is none when its ID is "".
+// findDead locks one such upload, of none of these users. There is none when its ID is "".
 func findDead(ctx context.Context, tx pgx.Tx, ttl time.Duration, passed []string) (dead, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT u.id, u.user_id, u.provider, u.size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
+		SELECT u.id, u.status, u.user_id, u.provider, coalesce(u.size, 0) AS size, u.takeovers, u.attempt, u.next_attempt_at, j.id AS job, j.attempt AS job_attempt,
 		       now() - greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) AS overdue
 		FROM slipway.uploads u
-		JOIN slipway.river_job j ON j.id = u.job_id AND `+pushesUpload+`
-		WHERE u.status IN ('queued', 'retrying', 'pushing')
+		JOIN slipway.river_job j ON j.id = u.job_id AND `+bringsUpload+`
+		WHERE u.status IN ('fetching', 'queued', 'retrying', 'pushing')
 		  AND j.state = 'running'
 		  AND greatest(coalesce(u.lease_until, '-infinity'), j.attempted_at + @ttl) < now()
 		  AND pg_postmaster_start_time() < now() - @ttl::interval
@@ -197,8 +206,8 @@ func (d *dead) bury(ctx context.Context, tx pgx.Tx, q *Queue, keepStaged time.Du
 	if d.Takeovers >= maxTakeovers {
 		return giveUp(ctx, tx, d.ID, d.Job, d.UserID, keepStaged)
 	}
-	u := upload.Upload{ID: d.ID, UserID: d.UserID, Provider: d.Provider, Size: d.Size, NextAttemptAt: d.NextAttemptAt}
-	if d.NewJob, err = resumePush(ctx, tx, q, u, d.Job); err != nil {
+	u := upload.Upload{ID: d.ID, Status: d.Status, UserID: d.UserID, Provider: d.Provider, Size: d.Size, NextAttemptAt: d.NextAttemptAt}
+	if d.NewJob, err = resume(ctx, tx, q, u, d.Job); err != nil {
 		return err
 	}
 	status, err := handOver(ctx, tx, d.ID, d.Job, d.NewJob, 1)
@@ -226,16 +235,16 @@ func HandBack(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) error {
 }
 
 // handOver puts another job in the place of one that will not finish. A push that had begun is
-// queued again and its attempt, which somebody else's death has ended, is not counted; an upload
-// that waited still waits.
+// queued again and its attempt, or an import's, which somebody else's death has ended, is not counted; an
+// upload that waited still waits.
 func handOver(ctx context.Context, tx pgx.Tx, id upload.ID, from, to int64, takeovers int) (status upload.Status, err error) {
 	err = tx.QueryRow(ctx, `
 		UPDATE slipway.uploads
 		SET status = CASE status WHEN 'pushing' THEN 'queued' ELSE status END,
-		    attempt = CASE status WHEN 'pushing' THEN greatest(attempt - 1, 0) ELSE attempt END,
+		    attempt = CASE WHEN status = 'pushing' OR status = 'fetching' AND lease_owner IS NOT NULL THEN greatest(attempt - 1, 0) ELSE attempt END,
 		    job_id = @to, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
 		    takeovers = takeovers + @takeovers, version = version + 1
-		WHERE id = @id AND job_id IS NOT DISTINCT FROM nullif(@from, 0) AND status IN ('queued', 'pushing', 'retrying')
+		WHERE id = @id AND job_id IS NOT DISTINCT FROM nullif(@from, 0) AND status IN ('fetching', 'queued', 'pushing', 'retrying')
 		RETURNING status`, args{"id": id, "from": from, "to": to, "takeovers": takeovers}).Scan(&status)
 	if err != nil {
 		return "", fmt.Errorf("hand over %s: %w", id, err)
@@ -249,8 +258,8 @@ func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, job int64, user string
 	_, err := tx.Exec(ctx, `
 		UPDATE slipway.uploads
 		SET `+setError+`, status = 'failed', lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL,
-		    staged_until = now() + @keep, version = version + 1
-		WHERE id = @id AND job_id = @job AND status IN ('queued', 'pushing', 'retrying')`,
+		    staged_until = now() + @keep, unstaged_at = CASE status WHEN 'fetching' THEN now() END, version = version + 1
+		WHERE id = @id AND job_id = @job AND status IN ('fetching', 'queued', 'pushing', 'retrying')`,
 		errorArgs(e, args{"id": id, "job": job, "keep": keepStaged}))
 	if err != nil {
 		return fmt.Errorf("give up %s: %w", id, err)
@@ -259,13 +268,13 @@ func giveUp(ctx context.Context, tx pgx.Tx, id upload.ID, job int64, user string
 		Data: map[string]any{"code": e.Code, "message": e.Message}})
 }
 
-// pushesUpload tells of a River row j that it is a push of u: what it is called by is not enough.
-const pushesUpload = `j.kind = 'push' AND j.args ->> 'upload_id' = u.id::text`
+// bringsUpload tells of a River row j that it fetches or pushes u: what it is called by is not enough.
+const bringsUpload = `j.kind = CASE u.status WHEN 'fetching' THEN 'fetch' ELSE 'push' END AND j.args ->> 'upload_id' = u.id::text`
 
 // willRun tells of a River row j that it runs, or will.
 const willRun = `j.state IN ('available', 'scheduled', 'retryable', 'running')`
 
-// Adopt gives a job to uploads that wait for delivery and whose River row will never run, or long after it
+// Adopt gives a job to uploads that wait for delivery, or to be fetched, and whose River row will never run, or long after it
 // should: it ended, is not there any more, or is another's. It repairs what no crash should have left. The row
 // that it replaces finds nothing to do, if it ever runs.
 func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
@@ -274,11 +283,11 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 		rows, err := tx.Query(ctx, `
 			SELECT `+uploadColumns+`
 			FROM slipway.uploads u
-			WHERE u.status IN ('queued', 'retrying', 'pushing')
+			WHERE u.status IN ('fetching', 'queued', 'retrying', 'pushing')
 			  AND (u.lease_until IS NULL OR u.lease_until < now())
 			  AND NOT EXISTS (
 			      SELECT FROM slipway.river_job j
-			      WHERE j.id = u.job_id AND `+pushesUpload+` AND `+willRun+`
+			      WHERE j.id = u.job_id AND `+bringsUpload+` AND `+willRun+`
 			        AND (j.state IN ('available', 'running') OR j.scheduled_at < greatest(now(), u.next_attempt_at) + @late))
 			ORDER BY u.id
 			LIMIT 50
@@ -289,7 +298,7 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 		}
 		slices.SortStableFunc(found, func(a, b upload.Upload) int { return strings.Compare(a.UserID, b.UserID) })
 		for _, u := range found {
-			job, err := resumePush(ctx, tx, q, u, u.JobID)
+			job, err := resume(ctx, tx, q, u, u.JobID)
 			if err != nil {
 				return err
 			}
@@ -315,11 +324,11 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, q *Queue) (int, error) {
 // tooLate is how much later than our row says River's may be due: more than clocks may differ.
 const tooLate = 5 * time.Minute
 
-// Idle tells whether no upload waits for delivery, nor to be verified, and no file to be deleted. A file
+// Idle tells whether no upload waits to be fetched or delivered, nor to be verified, and no file to be deleted. A file
 // that its provider has refused to delete often enough keeps nobody waiting.
 func Idle(ctx context.Context, db DB) (idle bool, err error) {
 	err = db.QueryRow(ctx, `
-		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('queued', 'pushing', 'retrying', 'verifying'))
+		SELECT NOT EXISTS (SELECT FROM slipway.uploads WHERE status IN ('fetching', 'queued', 'pushing', 'retrying', 'verifying'))
 		   AND NOT EXISTS (SELECT FROM slipway.file_deletions WHERE attempt < 10)`, args{}).Scan(&idle)
 	if err != nil {
 		return false, fmt.Errorf("look for work: %w", err)
@@ -356,7 +365,7 @@ var ErrNotCompleted = errors.New("river's row is not running any more")
 
 // CompleteJob finishes River's row in the transaction that finishes the upload. River answers
 // without an error when the row is not running any more; that is ErrNotCompleted here.
-func CompleteJob(ctx context.Context, tx pgx.Tx, job *river.Job[upload.PushArgs]) error {
+func CompleteJob[Args river.JobArgs](ctx context.Context, tx pgx.Tx, job *river.Job[Args]) error {
 	done, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
 	if err != nil {
 		return fmt.Errorf("complete job %d: %w", job.ID, err)

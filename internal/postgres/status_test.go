@@ -89,7 +89,40 @@ var changes = map[string]struct {
 		return reap(t, b, u)
 	}},
 	"Adopt of what was being pushed": {[]upload.Status{upload.Pushing}, upload.Queued, adopt},
-	"Adopt of what waited":           {[]upload.Status{upload.Queued, upload.Retrying}, "", adopt},
+	"Adopt of what waited":           {[]upload.Status{upload.Fetching, upload.Queued, upload.Retrying}, "", adopt},
+
+	"TakeFetch": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		b.exec(t, `INSERT INTO slipway.imports (upload_id, user_id, url, max_bytes, fetch_by) VALUES ($1, $2, 'https://example.com/', 1, now())`, u.ID, u.UserID)
+		_, _, err := postgres.TakeFetch(t.Context(), b.Pool, u.ID, u.JobID, "worker", time.Minute)
+		return err
+	}},
+	"DescribeFetch": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		return postgres.DescribeFetch(t.Context(), b.Pool, u, "")
+	}},
+	"FetchAdvanced": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		return postgres.FetchAdvanced(t.Context(), b.Pool, u)
+	}},
+	"EndFetch": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		return postgres.EndFetch(t.Context(), b.Pool, u)
+	}},
+	"WaitFetch": {[]upload.Status{upload.Fetching}, "", direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.WaitFetch(t.Context(), tx, u, upload.Error{Code: upload.SourceThrottled}, time.Minute, false)
+	})},
+	"FailFetch": {[]upload.Status{upload.Fetching}, upload.Failed, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
+		return postgres.FailFetch(t.Context(), tx, u, upload.Error{Code: upload.SourceRefused})
+	})},
+	"HandBackFetch": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		return pgx.BeginFunc(t.Context(), b.Pool, func(tx pgx.Tx) error { return postgres.HandBackFetch(t.Context(), tx, b.queue, u) })
+	}},
+	"Reap of an import": {[]upload.Status{upload.Fetching}, "", func(t *testing.T, b bench, u upload.Upload) error {
+		b.exec(t, `UPDATE slipway.river_job SET kind = 'fetch'`)
+		return reap(t, b, u)
+	}},
+	"Reap that gives an import up": {[]upload.Status{upload.Fetching}, upload.Failed, func(t *testing.T, b bench, u upload.Upload) error {
+		b.exec(t, `UPDATE slipway.uploads SET takeovers = 5`)
+		b.exec(t, `UPDATE slipway.river_job SET kind = 'fetch'`)
+		return reap(t, b, u)
+	}},
 }
 
 func reap(t *testing.T, b bench, u upload.Upload) error {
