@@ -131,6 +131,8 @@ func TestBodiesThatAreFramedWrongLeaveNoTrace(t *testing.T) {
 		"an unknown provider is refused before the body":    {s.postHead(t, "/v1/uploads?provider=s3", formHead, "Content-Length: 100000") + first, false, 422, upload.UnknownProvider},
 		"a body of which less came than was declared":       {s.postHead(t, "/v1/uploads", "Content-Length: 1000") + "hello", true, 400, upload.CutBody},
 		"a form of which less came than was declared":       {s.postHead(t, "/upload", formHead, "Content-Length: 1000") + begun, true, 400, upload.CutBody},
+		"a body that is cut where its type is known":        {s.postHead(t, "/v1/uploads", "Content-Length: 100000") + first + first, true, 400, upload.CutBody},
+		"a form that is cut where its type is known":        {s.postHead(t, "/upload", formHead, "Content-Length: 100000") + begun + first + first, true, 400, upload.CutBody},
 		"a form whose length ends before its last boundary": {s.postHead(t, "/upload", formHead, fmt.Sprint("Content-Length: ", len(begun))) + begun, false, 400, upload.InvalidRequest},
 		"chunks that are cut":                               {s.postHead(t, "/v1/uploads", "Transfer-Encoding: chunked") + "5\r\nhello\r\n", true, 400, upload.CutBody},
 		"no body at all":                                    {s.postHead(t, "/v1/uploads"), false, 411, upload.LengthRequired},

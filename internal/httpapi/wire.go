@@ -64,12 +64,11 @@ func (w *wire) cut(err error) error {
 	case w.declared < 0 && w.conn.readErr == nil:
 		return &upload.Error{Code: upload.InvalidRequest, Message: "The chunks of the body could not be read.", Cause: err}
 	default:
-		return &upload.Error{
-			Code:      upload.CutBody,
-			Message:   "The body ended before all of it had come.",
-			Retryable: true,
-			Cause:     errors.Join(io.ErrUnexpectedEOF, err),
+		cause := errors.Join(io.ErrUnexpectedEOF, err)
+		if errors.Is(err, io.EOF) { // which is not to be seen: whoever looks for the end would take this for it
+			cause = io.ErrUnexpectedEOF
 		}
+		return &upload.Error{Code: upload.CutBody, Message: "The body ended before all of it had come.", Retryable: true, Cause: cause}
 	}
 }
 
