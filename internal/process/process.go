@@ -3,6 +3,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,8 +36,16 @@ const startTolerance = time.Minute
 
 // Open connects to the database at url, which may lead through a pooler, and to staging. It refuses what
 // does not fit together: an older schema, a copy of another database, a login that sees too little, a
-// request role that sees too much, a foreign staging store.
+// request role that sees too much, a foreign staging store. A database that goes away meanwhile is waited for.
 func Open(ctx context.Context, c *config.Config, url config.Secret, name string, log *slog.Logger) (b *Base, err error) {
+	err = Await(ctx, log, func() (err error) {
+		b, err = open(ctx, c, url, name, log)
+		return err
+	})
+	return b, err
+}
+
+func open(ctx context.Context, c *config.Config, url config.Secret, name string, log *slog.Logger) (b *Base, err error) {
 	b = &Base{Names: Names(c)}
 	options := postgres.Options{URL: url.Reveal(), MaxConns: int32(c.Database.MaxConns), Names: b.Names, AppName: name}
 	options.Pooled, options.Describe = true, true // what works wherever it leads
@@ -49,7 +58,7 @@ func Open(ctx context.Context, c *config.Config, url config.Secret, name string,
 			pool.Close()
 		}
 	}()
-	if err := awaitSchema(ctx, b, log); err != nil {
+	if err := postgres.CheckSchema(ctx, b.Pool, b.Names); err != nil {
 		return nil, err
 	}
 	if url == c.Database.DirectURL {
@@ -156,17 +165,21 @@ func unheard(ctx context.Context, b *Base, c *config.Config, log *slog.Logger) (
 	return "LISTEN does not work by " + c.Database.DirectFrom, nil
 }
 
-func awaitSchema(ctx context.Context, b *Base, log *slog.Logger) error {
+// Await repeats what a process does at its start for as long as the database is asleep or starting.
+func Await(ctx context.Context, log *slog.Logger, do func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTolerance)
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := postgres.CheckSchema(ctx, b.Pool, b.Names)
+		err := do()
 		if err == nil || !postgres.Unreachable(err) {
 			return err
 		}
 		log.Warn("the database does not answer yet", "error", err)
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
 			return fmt.Errorf("the database did not answer within %s: %w", startTolerance, err)
 		case <-time.After(wait):
 		}

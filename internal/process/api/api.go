@@ -53,8 +53,11 @@ func Run(ctx context.Context, o Options) error {
 		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
 	}
 
-	secret, err := sharedSecret(ctx, c, base)
-	if err != nil {
+	var secret []byte
+	if err := process.Await(ctx, log, func() (err error) {
+		secret, err = sharedSecret(ctx, c, base)
+		return err
+	}); err != nil {
 		return err
 	}
 	adminListener := o.Admin

@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		host = "worker"
 	}
-	service, err := push.Start(ctx, base.Pool, base.Names, base.Staging, providers, push.Settings{
+	settings := push.Settings{
 		Installation:  base.Installation.ID,
 		Owner:         host + "/" + strconv.Itoa(os.Getpid()) + "/" + uuid.NewString()[:8],
 		FilesInFlight: c.Delivery.Files,
@@ -60,8 +60,12 @@ func Run(ctx context.Context, o Options) error {
 		Scanner:       scanner(c),
 		VerifyWithin:  c.Delivery.Deadline,
 		PollOnly:      base.Polls != "",
-	}, log)
-	if err != nil {
+	}
+	var service *push.Service
+	if err := process.Await(ctx, log, func() (err error) {
+		service, err = push.Start(ctx, base.Pool, base.Names, base.Staging, providers, settings, log)
+		return err
+	}); err != nil {
 		return err
 	}
 	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, KeepTrash: c.Staging.TrashTTL, AskedFor: push.VerifierDead, Log: log}
