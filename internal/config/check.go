@@ -69,6 +69,7 @@ func (c *Config) checkQuotas(faults *Faults) {
 func (c *Config) checkStaging(faults *Faults) {
 	s := c.Staging
 	between(faults, "STAGING_RESERVE", s.Reserve, 0, 1<<50)
+	between(faults, "STAGING_BUDGET", s.Budget, 0, 1<<50)
 	between(faults, "STAGING_RETENTION", s.Retention, 0, forever)
 	between(faults, "TRASH_RETENTION", s.TrashTTL, 0, forever)
 	between(faults, "UNFINISHED_TTL", s.UnfinishedTTL, time.Minute, forever)

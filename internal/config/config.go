@@ -126,6 +126,7 @@ type Database struct {
 type Staging struct {
 	Dir           string        `env:"STAGING_DIR" envDefault:"./staging"`
 	Reserve       int64         `env:"STAGING_RESERVE" envDefault:"1GiB"` // bytes that stay free
+	Budget        int64         `env:"STAGING_BUDGET"`                    // bytes that may be there at the same time, and on the way there; 0 is what the disk has
 	Retention     time.Duration `env:"STAGING_RETENTION" envDefault:"7d"` // of the bytes of a failed upload
 	UnfinishedTTL time.Duration `env:"UNFINISHED_TTL" envDefault:"24h"`   // of an upload that nobody goes on with
 	TrashTTL      time.Duration `env:"TRASH_RETENTION" envDefault:"7d"`   // of bytes that no upload needs

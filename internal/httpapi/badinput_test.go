@@ -14,6 +14,7 @@ import (
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/provider"
+	"slipway/internal/quota"
 	"slipway/internal/upload"
 )
 
@@ -130,9 +131,9 @@ func TestBodiesThatAreFramedWrongLeaveNoTrace(t *testing.T) {
 		"so is a form's": {s.postHead(t, "/upload", formHead, "Content-Length: 10737418240") + first, false, 413, upload.TooLarge},
 		"an unknown provider is refused before the body":    {s.postHead(t, "/v1/uploads?provider=s3", formHead, "Content-Length: 100000") + first, false, 422, upload.UnknownProvider},
 		"a body of which less came than was declared":       {s.postHead(t, "/v1/uploads", "Content-Length: 1000") + "hello", true, 400, upload.CutBody},
-		"a form of which less came than was declared":       {s.postHead(t, "/upload", formHead, "Content-Length: 1000") + begun, true, 400, upload.CutBody},
 		"a body that is cut where its type is known":        {s.postHead(t, "/v1/uploads", "Content-Length: 100000") + first + first, true, 400, upload.CutBody},
 		"a form that is cut where its type is known":        {s.postHead(t, "/upload", formHead, "Content-Length: 100000") + begun + first + first, true, 400, upload.CutBody},
+		"a form of which less came than was declared":       {s.postHead(t, "/upload", formHead, "Content-Length: 1000") + begun, true, 400, upload.CutBody},
 		"a form whose length ends before its last boundary": {s.postHead(t, "/upload", formHead, fmt.Sprint("Content-Length: ", len(begun))) + begun, false, 400, upload.InvalidRequest},
 		"chunks that are cut":                               {s.postHead(t, "/v1/uploads", "Transfer-Encoding: chunked") + "5\r\nhello\r\n", true, 400, upload.CutBody},
 		"no body at all":                                    {s.postHead(t, "/v1/uploads"), false, 411, upload.LengthRequired},
@@ -218,7 +219,11 @@ func TestAFileThatNamesItsProviderLastIsHeldToThatOnesLimits(t *testing.T) {
 }
 
 func TestWithoutRoomNothingIsTaken(t *testing.T) {
-	s := open(t, func(a *API, _ *Options) { a.Ingest.Staging = full{a.Ingest.Staging} })
+	s := open(t, func(a *API, _ *Options) {
+		a.Ingest.Staging = full{a.Ingest.Staging}
+		a.Quotas = quota.New(a.Pool, postgres.Limits{}, a.Ingest.Log)
+		a.Quotas.Disk, a.Ingest.Quotas = a.Ingest.Staging, a.Quotas
+	})
 	for name, r := range map[string]reply{
 		"a form": s.post(t, "/upload", newForm().file("a", "hello")),
 		"a body": s.do(t, "POST", "/v1/uploads", strings.NewReader("hello")),

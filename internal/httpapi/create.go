@@ -98,8 +98,9 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 	if err := plainEncoding(c); err != nil {
 		return upload.Upload{}, err
 	}
-	atLeast := int64(-1) // bytes of the file, as far as the length of the form tells
-	if n := int64(c.Request().Header.ContentLength()) - formOverhead; n > 0 {
+	atMost := max(int64(c.Request().Header.ContentLength()), 0) // bytes of the file, as far as the length of the form tells
+	atLeast := int64(-1)
+	if n := atMost - formOverhead; n > 0 {
 		atLeast = n
 	}
 	key, err := idempotencyKey(c)
@@ -109,6 +110,9 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 	known := senderKnown(c) && key == "" // with a key, what has been made before is not refused
 	if known {
 		if _, err := a.admit(c, described(query, nil, atLeast)); err != nil {
+			return upload.Upload{}, err
+		}
+		if err := a.roomFor(user(c), atLeast); err != nil {
 			return upload.Upload{}, err
 		}
 	}
@@ -142,6 +146,7 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 		if limit := a.limitOf(c); limit < most { // the form has said who sends it
 			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
 		}
+		r.Longest = min(atMost, a.limitOf(c))
 		s, err := a.Ingest.Receive(c.UserContext(), r, f)
 		if err == nil {
 			file, staged = f, &s
@@ -241,6 +246,14 @@ func (a *API) admit(c *fiber.Ctx, r ingest.Request) (ingest.Request, error) {
 		}
 	}
 	return r, databaseError(err, noUpload)
+}
+
+// roomFor refuses a form before its first byte where its file would find no room in staging: the room is held only
+// when the file begins, and by then the client sends it.
+func (a *API) roomFor(user string, atLeast int64) error {
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	return databaseError(a.Quotas.Admit(ctx, user, atLeast), noUpload)
 }
 
 // accept makes an upload of what was staged. It ends by its own deadline and not with the server: a

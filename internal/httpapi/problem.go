@@ -136,6 +136,10 @@ func (s *Server) answerError(c *fiber.Ctx, err error) error {
 	if errors.As(err, &exceeded) {
 		tellExceeded(c, exceeded)
 	}
+	var full *quota.Full
+	if errors.As(err, &full) {
+		c.Set(fiber.HeaderRetryAfter, strconv.FormatInt(seconds(full.After), 10))
+	}
 	s.fail(c.Context(), coded(err))
 	return nil
 }

@@ -4,6 +4,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,8 @@ type Request struct {
 	ContentType  string // as declared; believed unless it says nothing
 	Tags         []string
 	Metadata     map[string]string
-	Length       int64 // bytes as declared; -1 when unknown
+	Length       int64 // bytes as declared, or the fewest that it can have; -1 when unknown
+	Longest      int64 // the most bytes that it can have, where its Length is not declared; 0 when unknown
 	Key          *Key  // that the sender has given the request; nil: none
 }
 
@@ -76,13 +78,6 @@ func (in *Ingest) Admit(ctx context.Context, r Request) error {
 	if r.Length == 0 {
 		return errEmpty()
 	}
-	free, err := in.Staging.Free(ctx)
-	if err != nil {
-		return fmt.Errorf("free room in staging: %w", err)
-	}
-	if free <= 0 || r.Length > free {
-		return errNoRoom
-	}
 	return nil
 }
 
@@ -94,12 +89,12 @@ var errNoRoom = &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: u
 	Message: "There is no room for the file at the moment. Try again later."}
 
 // Receive stages body, which reports a cut, a wrong length or too many bytes as an error of its own, and
-// holds room for it within the user's quotas, as far as its length is known. What may not come in is refused
+// holds room for it within the user's quotas and in staging, before its first byte as far as its length is known. What may not come in is refused
 // by its first bytes. After an error nothing is left, and the request's key is free.
 func (in *Ingest) Receive(ctx context.Context, r Request, body io.Reader) (Staged, error) {
 	s := Staged{ID: r.Key.ID(), key: r.Key}
 	var err error
-	if s.hold, err = in.Quotas.Hold(ctx, r.User, s.ID, r.Length); err != nil {
+	if s.hold, err = in.Quotas.HoldBetween(ctx, r.User, s.ID, r.Length, cmp.Or(r.Longest, r.Length)); err != nil {
 		s.key.Free()
 		return s, unavailable(err)
 	}
@@ -169,19 +164,21 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 				if u.JobID, err = postgres.InsertPush(ctx, tx, in.Queue, u); err != nil {
 					return err
 				}
-				return in.Quotas.Insert(ctx, tx, u, in.DeliverWithin)
+				return in.Quotas.Insert(ctx, tx, u, in.DeliverWithin, s.hold)
 			})
 		},
 		func(ctx context.Context) (bool, error) { return postgres.UploadExists(ctx, in.Pool, u.ID) },
 	)
 	switch {
 	case errors.Is(err, postgres.ErrOutcomeUnknown):
+		s.hold.End()
 		return u, &upload.Error{Code: upload.Unavailable, Retryable: true, UploadID: u.ID, Cause: err,
 			Message: "The database was lost while the upload was being recorded. Ask for the upload by its id before sending it again."}
 	case err != nil:
 		in.Discard(s)
 		return u, unavailable(err)
 	}
+	s.hold.End()
 	u.Status, u.Version, u.Progress = upload.Queued, 1, 0.5
 	u.Received = u.Size
 	u.StagedAt = &u.CreatedAt

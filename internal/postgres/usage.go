@@ -112,7 +112,7 @@ func Hold(ctx context.Context, tx DB, user string, id upload.ID, bytes int64, li
 	b.Queue(`
 		INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, expires_at)
 		VALUES (@id, @user, @bytes, now() + @life)
-		ON CONFLICT (upload_id) DO UPDATE SET expires_at = excluded.expires_at`,
+		ON CONFLICT (upload_id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at`,
 		args{"id": id, "user": user, "bytes": bytes, "life": life})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("hold room: %w", err)
@@ -134,16 +134,16 @@ func queueAllowed(b *pgx.Batch, user string, except upload.ID, everybody Limits,
 	}
 }
 
-// KeepHold prolongs what is held for an upload.
-func KeepHold(ctx context.Context, db DB, id upload.ID, life time.Duration) error {
-	_, err := db.Exec(ctx, `
+// KeepHold keeps what is held for an upload at least for so long from now, and tells whether anything is.
+func KeepHold(ctx context.Context, db DB, id upload.ID, life time.Duration) (held bool, err error) {
+	tag, err := db.Exec(ctx, `
 		UPDATE slipway.staging_reservations
-		SET expires_at = now() + @life
+		SET expires_at = greatest(expires_at, now() + @life)
 		WHERE upload_id = @id`, args{"id": id, "life": life})
 	if err != nil {
-		return fmt.Errorf("keep the room: %w", err)
+		return false, fmt.Errorf("keep the room: %w", err)
 	}
-	return nil
+	return tag.RowsAffected() == 1, nil
 }
 
 // Release lets go what is held for an upload.
@@ -161,8 +161,19 @@ func InsertWithin(ctx context.Context, tx DB, u upload.Upload, deliverWithin tim
 	b := &pgx.Batch{}
 	queueUsageLock(b, u.UserID)
 	queueAllowed(b, u.UserID, u.ID, everybody, allow)
-	b.Queue(`DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": u.ID})
+	queueRelease(b, u.ID)
 	return insertStaged(ctx, tx, b, u, deliverWithin)
+}
+
+// InsertHeld is InsertStaged for an upload that room was held for, which is let go.
+func InsertHeld(ctx context.Context, tx DB, u upload.Upload, deliverWithin time.Duration) error {
+	b := &pgx.Batch{}
+	queueRelease(b, u.ID)
+	return insertStaged(ctx, tx, b, u, deliverWithin)
+}
+
+func queueRelease(b *pgx.Batch, id upload.ID) {
+	b.Queue(`DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": id})
 }
 
 // RequestLimit is how many requests a user may send in a minute where everybody else may send so many.
@@ -221,9 +232,10 @@ func AddUpUsage(ctx context.Context, db DB, user string) error {
 	}
 }
 
-// ForgetUsage removes what is held for uploads that ended unseen, and rates that are full again.
+// ForgetUsage removes what is held for uploads that ended unseen, the places of who has not come again, and rates
+// that are full again.
 func ForgetUsage(ctx context.Context, db DB) error {
-	for _, table := range []string{"staging_reservations", "request_rates"} {
+	for _, table := range []string{"staging_reservations", "staging_waits", "request_rates"} {
 		if _, err := db.Exec(ctx, `DELETE FROM slipway.`+table+` WHERE expires_at < now()`, args{}); err != nil {
 			return fmt.Errorf("forget old %s: %w", table, err)
 		}

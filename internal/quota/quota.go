@@ -1,10 +1,11 @@
-// Package quota holds each user to what they may use.
+// Package quota holds each user to what they may use, and all together to what there is room for.
 package quota
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,14 @@ type Quotas struct {
 	// than a sender may be silent, and a file then takes to become durable.
 	Lease time.Duration
 
-	rates rates
+	// Disk is asked for room in staging, of which nobody may use more than there is; nil: nobody asks. Of what
+	// it has, all users together may use Budget bytes; 0: all.
+	Disk   Disk
+	Budget int64
+
+	rates   rates
+	share   share
+	written atomic.Int64 // bytes that are coming in, which the disk has less and the database does not know
 }
 
 // New returns quotas with these limits.
@@ -33,6 +41,7 @@ func New(pool *pgxpool.Pool, limits postgres.Limits, log *slog.Logger) *Quotas {
 	return &Quotas{
 		pool: pool, limits: limits, log: log, Lease: 2 * time.Minute,
 		rates: rates{store: postgres.RequestRates{DB: pool}, users: map[string]*allowance{}},
+		share: share{id: upload.NewID()},
 	}
 }
 
@@ -75,9 +84,14 @@ func (q *Quotas) Allow(ctx context.Context, tx pgx.Tx, user string, n Need) erro
 	return n.within(u)
 }
 
-// Insert is postgres.InsertStaged within the user's limits. Errors are those of Allow.
-func (q *Quotas) Insert(ctx context.Context, tx pgx.Tx, u upload.Upload, deliverWithin time.Duration) error {
-	if !q.uploads() {
+// Insert is postgres.InsertStaged within the user's limits, for an upload that h has held room for. Errors are
+// those of Allow.
+func (q *Quotas) Insert(ctx context.Context, tx pgx.Tx, u upload.Upload, deliverWithin time.Duration, h *Hold) error {
+	switch {
+	case q.uploads():
+	case h != nil && h.row:
+		return postgres.InsertHeld(ctx, tx, u, deliverWithin)
+	default:
 		return postgres.InsertStaged(ctx, tx, u, deliverWithin)
 	}
 	return postgres.InsertWithin(ctx, tx, u, deliverWithin, q.limits, Need{Staged: u.Size, Stored: u.Size, Uploads: 1}.within)

@@ -188,7 +188,7 @@ func accept(t *testing.T, q *quota.Quotas, pool *pgxpool.Pool, size int64) error
 	t.Helper()
 	u := upload.Upload{ID: upload.NewID(), UserID: "alice", Provider: "uploadcare", FileName: "a", ContentType: "x/x", Size: size, MaxAttempts: 1, CreatedAt: time.Now()}
 	return postgres.AsUser(t.Context(), pool, postgres.Claims{Subject: "alice"}, func(tx pgx.Tx) error {
-		return q.Insert(t.Context(), tx, u, time.Hour)
+		return q.Insert(t.Context(), tx, u, time.Hour, nil)
 	})
 }
 

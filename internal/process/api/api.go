@@ -17,7 +17,6 @@ import (
 	"slipway/internal/events"
 	"slipway/internal/httpapi"
 	"slipway/internal/ingest"
-	"slipway/internal/postgres"
 	"slipway/internal/process"
 	"slipway/internal/quota"
 )
@@ -53,11 +52,8 @@ func Run(ctx context.Context, o Options) error {
 		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
 	}
 
-	var secret []byte
-	if err := process.Await(ctx, log, func() (err error) {
-		secret, err = sharedSecret(ctx, c, base)
-		return err
-	}); err != nil {
+	secret, err := sharedSecret(ctx, c, base)
+	if err != nil {
 		return err
 	}
 	adminListener := o.Admin
@@ -85,13 +81,18 @@ func Run(ctx context.Context, o Options) error {
 		TrustedProxies: c.HTTP.TrustedProxies,
 		DrainTimeout:   c.DrainTimeout,
 	})
-	quotas := quota.New(base.Pool, limits(c.Quotas), log)
+	most, err := process.MaxBytes(c, base)
+	if err != nil {
+		return err
+	}
+	quotas := process.Quotas(c, base, log)
+	defer quotas.Close()
 	server.Mount(&httpapi.API{
 		Auth: who, Cursors: cursors,
 		Ingest: &ingest.Ingest{
 			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Quotas: quotas, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
-			MaxBytes: c.HTTP.MaxUploadBytes, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
+			MaxBytes: most, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
 			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
 			KeyTTL: c.HTTP.KeyTTL,
 		},
@@ -181,18 +182,4 @@ func webhooks(c *config.Config) httpapi.Webhooks {
 		w.Cloudinary = cmp.Or(c.Cloudinary.WebhookSecret, c.Cloudinary.APISecret).Reveal()
 	}
 	return w
-}
-
-// limits are the quotas that are set.
-func limits(q config.Quotas) postgres.Limits {
-	set := func(n int64) *int64 {
-		if n == 0 {
-			return nil
-		}
-		return &n
-	}
-	return postgres.Limits{
-		StagedBytes: set(q.StagedBytes), StoredBytes: set(q.StoredBytes),
-		Uploads: set(int64(q.Uploads)), Receiving: set(int64(q.Receiving)), Requests: set(int64(q.Requests)),
-	}
 }
