@@ -89,7 +89,7 @@ func (w *worker) open(ctx context.Context, p provider.Provider) (postgres.Provid
 func (w *worker) learn(ctx context.Context, p provider.Provider) error {
 	call, end := during(ctx, callTimeout)
 	defer end()
-	err := p.Check(call)
+	err := check(call, p)
 	if pause := w.failsCheck(ctx, p, err); pause != nil {
 		w.log.Error("the provider is paused", "provider", p.Name(), "error", err, "again_in", pause.wait.Round(time.Millisecond))
 		return pause
@@ -147,7 +147,7 @@ func (w *worker) confirm(ctx context.Context, id upload.ID, pe *provider.Error) 
 	}
 	call, cancel := context.WithTimeout(ctx, confirmLimit)
 	defer cancel()
-	if pause := w.failsCheck(ctx, p, p.Check(call)); pause != nil || id == "" {
+	if pause := w.failsCheck(ctx, p, check(call, p)); pause != nil || id == "" {
 		return pause
 	}
 	befallen, err := postgres.Trouble(ctx, w.pool, pe.Provider, id)
@@ -170,6 +170,16 @@ func (w *worker) forgetTrouble(ctx context.Context, log *slog.Logger, name strin
 	if err := postgres.ForgetTrouble(ctx, w.pool, name); err != nil {
 		log.Warn("forget the provider's trouble", "error", err)
 	}
+}
+
+// check asks whether the account is good, and once more where the answer may be one request's bad luck.
+func check(ctx context.Context, p provider.Provider) error {
+	err := p.Check(ctx)
+	var pe *provider.Error
+	if errors.As(err, &pe) && pe.Verdict == provider.Transient && ctx.Err() == nil {
+		return p.Check(ctx)
+	}
+	return err
 }
 
 // failsCheck is the pause that an answer to Check calls for. That the hour's questions are spent says nothing

@@ -91,6 +91,21 @@ func (y *yard) exec(t *testing.T, sql string, a ...any) {
 	}
 }
 
+// pauses counts how often an account is paused from now on.
+func (y *yard) pauses(t *testing.T) func() int {
+	t.Helper()
+	y.exec(t, `CREATE TABLE pauses (reason text)`)
+	y.exec(t, `CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO pauses VALUES (NEW.pause_reason); RETURN NULL; END $$`)
+	y.exec(t, `CREATE TRIGGER noted AFTER INSERT OR UPDATE ON slipway.providers FOR EACH ROW WHEN (NEW.paused_until IS NOT NULL) EXECUTE FUNCTION noted()`)
+	return func() (n int) {
+		t.Helper()
+		if err := y.pool.QueryRow(t.Context(), `SELECT count(*) FROM pauses`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+}
+
 func TestAPoisonedFileNeverPausesTheOthers(t *testing.T) {
 	tests := map[string]struct {
 		provider string
@@ -119,9 +134,7 @@ func TestAPoisonedFileNeverPausesTheOthers(t *testing.T) {
 				}
 				return nil
 			}}
-			y.exec(t, `CREATE TABLE pauses (reason text)`)
-			y.exec(t, `CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO pauses VALUES (NEW.pause_reason); RETURN NULL; END $$`)
-			y.exec(t, `CREATE TRIGGER noted AFTER INSERT OR UPDATE ON slipway.providers FOR EACH ROW WHEN (NEW.paused_until IS NOT NULL) EXECUTE FUNCTION noted()`)
+			pauses := y.pauses(t)
 			y.worker(t)
 			poisoned := y.accept(t, tt.provider, random(size))
 			var others []upload.ID
@@ -136,11 +149,37 @@ func TestAPoisonedFileNeverPausesTheOthers(t *testing.T) {
 			if u := y.awaitStatus(t, poisoned.ID, upload.Failed); u.Error.Code != tt.code {
 				t.Errorf("failed with %+v, want %s", u.Error, tt.code)
 			}
-			var pauses int
-			if err := y.pool.QueryRow(t.Context(), `SELECT count(*) FROM pauses`).Scan(&pauses); err != nil || pauses != 0 {
-				t.Errorf("the account was paused %d times, %v", pauses, err)
+			if n := pauses(); n != 0 {
+				t.Errorf("the account was paused %d times", n)
 			}
 		})
+	}
+}
+
+func TestOneStumbleOverTheAccountItselfPausesNobody(t *testing.T) {
+	for provider, question := range map[string]string{"uploadcare": "^/project/", "cloudinary": "/ping$"} {
+		for name, rule := range map[string]providersim.Rule{
+			"an answer that is none": {Action: providersim.Answer, Status: 502, Body: "<html>"},
+			"a cut connection":       {Action: providersim.ResetBefore},
+		} {
+			t.Run(provider+", "+name, func(t *testing.T) {
+				t.Parallel()
+				y := newYard(t)
+				pauses := y.pauses(t)
+				rule.Path, rule.Times = question, 1
+				y.fault(t, provider, rule)
+				y.worker(t)
+				if u := y.awaitStatus(t, y.accept(t, provider, random(1000)).ID, upload.Completed); u.Attempt != 1 {
+					t.Errorf("the upload took %d attempts", u.Attempt)
+				}
+				if n := pauses(); n != 0 {
+					t.Errorf("the account was paused %d times", n)
+				}
+				if rules := y.controls[provider].Faults.List(); rules[0].Hits != 1 {
+					t.Errorf("the question was asked %d times amiss, want once", rules[0].Hits)
+				}
+			})
+		}
 	}
 }
 
