@@ -46,12 +46,13 @@ func putCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			service, err := service(cmd)
+			show := newShow(cmd.ErrOrStderr())
+			service, err := serviceTelling(show.line)
 			if err != nil {
 				return err
 			}
 			defer service.Close()
-			p := &putter{putFlags: o, metadata: metadata, kind: kind, cmd: cmd, service: service, show: newShow(cmd.ErrOrStderr())}
+			p := &putter{putFlags: o, metadata: metadata, kind: kind, cmd: cmd, service: service, show: show}
 			return p.run(cmd.Context(), paths)
 		},
 	}
@@ -209,7 +210,7 @@ func (p *putter) await(ctx context.Context, r *result) {
 		}
 		if u.Error != nil && !u.Status.Final() && u.Error.Message != said {
 			said = u.Error.Message
-			leg.line("%s: %s%s", name, u.Error.Message, again(u))
+			p.show.line("%s: %s%s", name, u.Error.Message, again(u))
 		}
 	})
 	leg.end()

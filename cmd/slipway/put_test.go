@@ -296,7 +296,7 @@ func TestBars(t *testing.T) {
 	for _, n := range []int64{100, 700, 300, 1000} { // a new session begins anew
 		l.at(n)
 		l.state("pushing")
-		l.line("a line")
+		s.line("a line")
 	}
 	l.end()
 	text := out.String()

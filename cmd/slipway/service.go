@@ -29,6 +29,11 @@ var devEnv = filepath.Join(".slipway", "dev.env")
 // service is the client of the service that SLIPWAY_URL names, or that a development stack in this
 // folder has named, or that answers where one does by default.
 func service(cmd *cobra.Command) (*client.Client, error) {
+	return serviceTelling(func(format string, a ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", a...) })
+}
+
+// serviceTelling is service that says by line what is waited for.
+func serviceTelling(line func(format string, a ...any)) (*client.Client, error) {
 	address, from := os.Getenv("SLIPWAY_URL"), "SLIPWAY_URL"
 	if address == "" {
 		dev, err := godotenv.Read(devEnv)
@@ -41,7 +46,7 @@ func service(cmd *cobra.Command) (*client.Client, error) {
 		URL: address, Token: os.Getenv("SLIPWAY_TOKEN"),
 		Waiting: func(cause error, wait time.Duration) {
 			if wait > time.Second {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s; trying again in %s\n", sentence(cause), wait.Round(time.Second))
+				line("%s; trying again in %s", sentence(cause), wait.Round(time.Second))
 			}
 		},
 	})

@@ -13,13 +13,20 @@ import (
 type show struct {
 	out     io.Writer
 	columns int // 0: it is no terminal
+	leg     *leg
 }
 
 func newShow(out io.Writer) *show {
 	return &show{out: out, columns: columnsOf(out)}
 }
 
-func (s *show) line(format string, a ...any) { fmt.Fprintf(s.out, format+"\n", a...) }
+// line shows a line, above the bar of the leg that is under way.
+func (s *show) line(format string, a ...any) {
+	if s.leg != nil && s.leg.bar != nil {
+		_ = s.leg.bar.Clear()
+	}
+	fmt.Fprintf(s.out, format+"\n", a...)
+}
 
 // leg is one file's way to one place. Its methods are not for several goroutines at once.
 type leg struct {
@@ -41,6 +48,7 @@ func (s *show) begin(name, to string, total int64) *leg {
 		l.name = runewidth.Truncate(name, max(room-runewidth.StringWidth(to)-1, 8), "…") + " " + to
 	}
 	l.restart()
+	s.leg = l
 	return l
 }
 
@@ -81,16 +89,9 @@ func (l *leg) state(word string) {
 	}
 }
 
-// line shows a line above the bar.
-func (l *leg) line(format string, a ...any) {
-	if l.bar != nil {
-		_ = l.bar.Clear()
-	}
-	l.show.line(format, a...)
-}
-
 // end takes the bar away.
 func (l *leg) end() {
+	l.show.leg = nil
 	if l.bar != nil {
 		_ = l.bar.Exit()
 		_ = l.bar.Clear()

@@ -25,6 +25,9 @@ const DefaultURL = "http://localhost:3000"
 const (
 	defaultPatience = 2 * time.Minute
 	defaultStall    = 2 * time.Minute
+	defaultQueueing = time.Hour
+
+	longestTurn = 10 * time.Minute // what is to be waited for longer, nobody waits for
 
 	callTimeout = 30 * time.Second // for an answer that nobody holds back
 
@@ -40,6 +43,7 @@ type Options struct {
 	Token string // for the header Authorization; "" sends none
 
 	Patience  time.Duration     // that one call may spend on waiting to be repeated; 2 minutes
+	Queueing  time.Duration     // that it may spend beside that on waiting for its turn, where the service says how long that is; 1 hour
 	Stall     time.Duration     // after which a file that does not move is given up; 2 minutes
 	Transport http.RoundTripper // http.DefaultTransport, with buffers for files
 
@@ -62,6 +66,7 @@ func New(o Options) (*Client, error) {
 	o.URL = strings.TrimRight(cmp.Or(o.URL, DefaultURL), "/")
 	o.Patience = cmp.Or(o.Patience, defaultPatience)
 	o.Stall = cmp.Or(o.Stall, defaultStall)
+	o.Queueing = cmp.Or(o.Queueing, defaultQueueing)
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("the service's address must be like %s", DefaultURL)
@@ -104,7 +109,7 @@ type request struct {
 // call sends r until it is answered, as often as that does no harm and patience lasts, and decodes a
 // JSON answer into v. The header of the answer is returned, with v untouched for a 304.
 func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error) {
-	left := c.opts.Patience
+	patience, queueing := c.opts.Patience, c.opts.Queueing
 	for try := 0; ; try++ {
 		header, err := c.try(ctx, r, v)
 		if err == nil || ctx.Err() != nil || !c.repeatable(r, err) {
@@ -112,11 +117,15 @@ func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error
 		}
 		wait := min(firstWait<<min(try, 10), longestWait)
 		wait += rand.N(wait / 4)
+		left := &patience
 		var refused *Error
 		if errors.As(err, &refused) && refused.RetryAfter > 0 {
 			wait = refused.RetryAfter
+			if refused.queued() {
+				left = &queueing
+			}
 		}
-		if left -= wait; left < 0 {
+		if *left -= wait; *left < 0 {
 			return header, err
 		}
 		c.opts.Waiting(err, wait)

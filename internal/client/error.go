@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"slipway/internal/upload"
@@ -20,6 +21,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Detail }
+
+// queued tells whether the service is well, and takes the request when its turn has come.
+func (e *Error) queued() bool {
+	return (e.Status == http.StatusInsufficientStorage || e.Status == http.StatusTooManyRequests) && e.RetryAfter <= longestTurn
+}
 
 // UnreachableError means that no answer came.
 type UnreachableError struct {

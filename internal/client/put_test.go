@@ -94,6 +94,10 @@ func TestAFileIsSentAgainOnlyWhenItCannotHaveBeenAccepted(t *testing.T) {
 		err      string        // "": it is there in the end
 	}{
 		"no room for a minute":                  {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "60"), accept}, 2, time.Minute, ""},
+		"no room for minutes":                   {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "300"), accept}, 2, 5 * time.Minute, ""},
+		"too much of it for a while":            {[]http.HandlerFunc{problem(429, upload.StagedQuota, `,"retryable":true`, "Retry-After", "180"), accept}, 2, 3 * time.Minute, ""},
+		"too much of it until tomorrow":         {[]http.HandlerFunc{problem(429, upload.DailyQuota, `,"retryable":true`, "Retry-After", "7200")}, 1, 0, "Sorry."},
+		"an outage for minutes":                 {[]http.HandlerFunc{problem(503, upload.Unavailable, `,"retryable":true`, "Retry-After", "300")}, 1, 0, "Sorry."},
 		"no room for an hour":                   {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "3600")}, 1, 0, "Sorry."},
 		"a restart":                             {[]http.HandlerFunc{problem(503, upload.Draining, `,"retryable":true`, "Retry-After", "2"), accept}, 2, 2 * time.Second, ""},
 		"a refusal amid the bytes":              {[]http.HandlerFunc{problem(408, upload.SlowBody, `,"retryable":true`), accept}, 2, 0, ""},

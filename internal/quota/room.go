@@ -133,7 +133,7 @@ func (q *Quotas) full(ctx context.Context, user string, bytes, left int64) error
 		after = unsure
 	}
 	return &upload.Error{Code: upload.NoRoom, Retryable: true, FixableBy: upload.ByOperator, Cause: &Full{After: after},
-		Message: "There is no room for the file at the moment: others are on their way. Send it again when the time is over that Retry-After says."}
+		Message: "There is no room for the file at the moment. There will be when others that are on their way have left."}
 }
 
 // share is room in staging that a process has taken in advance, for small files.
