@@ -358,12 +358,19 @@ func TestAKeyIsTakenOverFromTheDead(t *testing.T) {
 	first := open(t, func(a *API, _ *Options) { a.holdTo(postgres.Limits{Receiving: most(1)}) })
 	second := first.twin(t)
 	c := first.begin(t, "k")
+	first.await(t, "room to be held", `SELECT count(*) = 1 FROM slipway.staging_reservations`)
+	for deadline := time.Now().Add(patience); len(first.staged(t)) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("no byte is in staging")
+		}
+	}
 	r := second.do(t, "POST", "/v1/uploads?file_name=a", whole(), withKey("k"))
 	if wantCode(t, r, 409, upload.KeyInFlight); r.Header.Get("Retry-After") == "" {
 		t.Error("nothing says when to come again")
 	}
 	first.lapse(t, "k")
 	u := into[uploadView](t, second.do(t, "POST", "/v1/uploads?file_name=a", whole(), withKey("k")), 202)
+	first.wantOne(t)
 
 	c.send(half) // it was not dead, only silent
 	wantCode(t, c.answer(), 409, upload.KeyInFlight)
@@ -440,12 +447,16 @@ func TestAnAnswerThatWasLostIsGivenAgain(t *testing.T) {
 	s.wantOne(t)
 }
 
-// A replay does not wait for the bytes that come with it.
+// A file that comes quickly asks nothing about its key in between, and a replay does not wait for the bytes that come
+// with it.
 func TestAReplayDoesNotReadTheFile(t *testing.T) {
-	s := open(t, func(a *API, _ *Options) { a.Ingest.MaxBytes = 1 << 30 })
+	s := open(t, func(a *API, _ *Options) { a.Ingest.MaxBytes, a.Ingest.KeyLease = 1<<30, time.Hour })
 	const size = 64 << 20
 	file := func() io.Reader { return bytes.NewReader(make([]byte, size)) }
 	u := into[uploadView](t, s.do(t, "POST", "/v1/uploads?file_name=a", file(), withKey("k")), 202)
+	if n := s.count(t, `slipway.idempotency_keys WHERE held_until <> created_at + interval '1 hour'`); n > 0 {
+		t.Error("the lease was renewed at once")
+	}
 	c := s.dial(t)
 	c.send(post("/v1/uploads?file_name=a", size, as(t, "alice"), withKey("k")) + half) // the rest never comes
 	if a := c.answer(); a.StatusCode != 202 || !strings.Contains(a.text, string(u.ID)) {
