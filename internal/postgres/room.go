@@ -109,15 +109,18 @@ func RoomLeft(ctx context.Context, db DB, a RoomAsk) (fits bool, left int64, err
 	return fits, left, nil
 }
 
-// drained is how fast staging empties: the bytes of those uploads that have left it last, by the seconds in
-// which it had any of them. NULL when none has left it for 5 min. What was kept after a failure is not of the flow.
+// drained is how fast staging empties: the bytes of the uploads that have left it last, by the seconds in which it
+// had any of them; between one and the next it may have been empty. NULL when none has left it for 5 min. What was
+// kept after a failure is not of the flow.
 const drained = `
 	drained AS (
 		SELECT sum(size) / greatest(
 		           extract(epoch FROM sum(least(unstaged_at - before, unstaged_at - staged_at)) + least(now() - max(unstaged_at), interval '30 seconds')),
 		           0.1) AS per_second
 		FROM (
-			SELECT size, staged_at, unstaged_at, lag(unstaged_at) OVER (ORDER BY unstaged_at) AS before
+			SELECT size, staged_at, unstaged_at,
+			       coalesce(lag(unstaged_at) OVER (ORDER BY unstaged_at),
+			                CASE WHEN count(*) OVER () < 1000 THEN now() - interval '5 minutes' ELSE unstaged_at END) AS before
 			FROM (
 				SELECT size, staged_at, unstaged_at
 				FROM slipway.uploads

@@ -19,9 +19,8 @@ const (
 	// growPart is how much of what is left such a file is given in advance: one in so many of the bytes.
 	growPart = 8
 
-	// growPatience is how long such a file waits for room in the middle, where its sender's bytes are lost
-	// if there is none.
-	growPatience = 10 * time.Second
+	// askPatience is how long the database may take to say whether there is room.
+	askPatience = 10 * time.Second
 )
 
 // fit sees to it that there is room for the first n bytes of the file. With an error, there is for fewer.
@@ -29,7 +28,7 @@ func (h *Hold) fit(n int64) (fits int64, err error) {
 	if (!h.quotas.uploads() || n <= h.bytes) && (!h.quotas.staging() || n <= h.room) {
 		return n, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*growPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), h.quotas.Patience+askPatience)
 	defer cancel()
 	fits, err = h.grow(ctx, n)
 	if err != nil && postgres.Unreachable(err) {
@@ -85,7 +84,7 @@ func refused(err error) bool {
 // growRoom holds room for n bytes in staging, and waits a while for it. What there is room for beside them is
 // held, too.
 func (h *Hold) growRoom(ctx context.Context, n int64) error {
-	for deadline := time.Now().Add(growPatience); ; {
+	for deadline := time.Now().Add(h.quotas.Patience); ; {
 		left, err := h.tryRoom(ctx, n, h.ahead(n), false)
 		if err != nil || n <= h.room {
 			return err
@@ -96,7 +95,7 @@ func (h *Hold) growRoom(ctx context.Context, n int64) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(growPatience/40 + rand.N(growPatience/40)):
+		case <-time.After(h.quotas.Patience/40 + rand.N(h.quotas.Patience/40+1)):
 		}
 	}
 }

@@ -224,3 +224,6 @@ func (h *Hold) ask(what string, f func(context.Context) error) {
 		h.quotas.log.Warn(what, "upload_id", h.id, "error", err)
 	}
 }
+
+// ID is of the upload that the room is held for.
+func (h *Hold) ID() upload.ID { return h.id }

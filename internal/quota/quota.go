@@ -26,6 +26,10 @@ type Quotas struct {
 	// than a sender may be silent, and a file then takes to become durable.
 	Lease time.Duration
 
+	// Patience is how long a file whose length nobody knew waits for room in its middle, where all that has come
+	// of it is lost if there is none; 10 s by default.
+	Patience time.Duration
+
 	// Disk is asked for room in staging, of which nobody may use more than there is; nil: nobody asks. Of what
 	// it has, all users together may use Budget bytes; 0: all.
 	Disk   Disk
@@ -39,7 +43,7 @@ type Quotas struct {
 // New returns quotas with these limits.
 func New(pool *pgxpool.Pool, limits postgres.Limits, log *slog.Logger) *Quotas {
 	return &Quotas{
-		pool: pool, limits: limits, log: log, Lease: 2 * time.Minute,
+		pool: pool, limits: limits, log: log, Lease: 2 * time.Minute, Patience: 10 * time.Second,
 		rates: rates{store: postgres.RequestRates{DB: pool}, users: map[string]*allowance{}},
 		share: share{id: upload.NewID()},
 	}
