@@ -217,8 +217,8 @@ func (r Rules) most(content string) int64 {
 
 // matches tells whether a pattern without "!" names the type of this content, be it by one of its other names.
 func matches(pattern, content string) bool {
-	if kind, isKind := strings.CutSuffix(pattern, "*"); isKind {
-		return kind == "*/" || strings.HasPrefix(content, kind)
+	if kind, isKind := strings.CutSuffix(pattern, "/*"); isKind {
+		return strings.HasPrefix(content, kind+"/")
 	}
 	m := mimetype.Lookup(bare(content))
 	return m != nil && m.Is(pattern)

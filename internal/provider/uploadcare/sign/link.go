@@ -2,6 +2,7 @@ package sign
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func split(a upload.Asset) (root, path string, known bool) {
 		return "", "", false
 	}
 	at := strings.Index(a.URL, "/"+a.ID+"/")
-	if at < 0 || strings.ContainsAny(a.URL, "?#") {
+	if _, err := url.Parse(a.URL); err != nil || at < 0 || strings.ContainsAny(a.URL, "?#") {
 		return "", "", false
 	}
 	return a.URL[:at], a.URL[at:], true
