@@ -2,7 +2,6 @@ package dir
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -18,15 +17,6 @@ func openDisk(path string, flag int) (file, error) {
 		return nil, err
 	}
 	return disk{f}, nil
-}
-
-// syncDir makes the entries of a directory durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Free implements [staging.Store]: what the file system gives to an unprivileged user, without the reserve.

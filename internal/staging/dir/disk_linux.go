@@ -1,3 +1,5 @@
+//go:build !unsynced
+
 package dir
 
 import (
