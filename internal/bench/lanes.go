@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ func measureLanes(ctx context.Context, s *stack, o options, r *report) error {
 	}
 	defer w.close()
 	s.env["PUSH_PARTS"] = strconv.Itoa(o.parts)
+	most := 4*runtime.GOMAXPROCS(0) - 1 // as by default, less the one kept for small files
 	for _, p := range []struct {
 		name  string
 		lines int // to it, for a large file
@@ -69,7 +71,7 @@ func measureLanes(ctx context.Context, s *stack, o options, r *report) error {
 		worker.stop()
 		r.addGrowth(fmt.Sprintf("64 KiB behind %d × %d MiB, %s", o.backlog, o.size/mib, p.name), "ms p50", quantile(behind, 0.5), quantile(idle, 0.5), none)
 		r.addGrowth("", "ms p95", quantile(behind, 0.95), quantile(idle, 0.95), 2)
-		r.addRatio("", "MiB/s of large files meanwhile", rate, float64(slots*p.lines*lineRate)/mib, none)
+		r.addRatio("", "MiB/s of large files meanwhile", rate, float64(min(slots*p.lines, most)*lineRate)/mib, none)
 	}
 	r.note("behind large files: accepted to completed while %d large files are being sent to the same provider, at %d MiB/s over each connection, and the others wait; "+
 		"the yardstick is the same at rest, and of the large files' rate what the lines allow: far below it the processors are what everything waits for, the simulators' own work included. In staging the large files are one file under many names, and what the simulators have stored of them is cut, so that they need little disk.",

@@ -80,6 +80,9 @@ func (c *Config) checkDelivery(need Need, faults *Faults) {
 	between(faults, "MAX_ATTEMPTS", d.MaxAttempts, 1, 1000)
 	between(faults, "PUSH_CONCURRENCY", d.Files, 1, 256)
 	between(faults, "PUSH_PARTS", d.PartsPerFile, 1, 64)
+	if d.Connections != 0 {
+		between(faults, "PUSH_CONNECTIONS", d.Connections, 2, 1024)
+	}
 	between(faults, "DELIVERY_DEADLINE", d.Deadline, time.Minute, forever)
 	if m := d.DirectUploads; m != "on" && m != "strict" && m != "off" {
 		faults.add("DIRECT_UPLOADS", fmt.Sprintf("is %q", m), "give on, strict (only what was reserved), or off")

@@ -139,6 +139,7 @@ type Delivery struct {
 	MaxAttempts     int           `env:"MAX_ATTEMPTS" envDefault:"10"`
 	Files           int           `env:"PUSH_CONCURRENCY" envDefault:"4"` // at once, for each provider
 	PartsPerFile    int           `env:"PUSH_PARTS" envDefault:"4"`       // at once, where the provider takes several
+	Connections     int           `env:"PUSH_CONNECTIONS"`                // with bytes to a provider at once; 0: four for each processor
 	Deadline        time.Duration `env:"DELIVERY_DEADLINE" envDefault:"7d"`
 	VerifyReadback  bool          `env:"VERIFY_READBACK" envDefault:"off"`
 	DirectUploads   string        `env:"DIRECT_UPLOADS" envDefault:"on"` // on, strict or off

@@ -237,5 +237,9 @@ func (w *worker) throttle(ctx context.Context, pe *provider.Error) *pausedError 
 
 // fullParallel is how many requests with a file's bytes a worker has on their way to a provider at most.
 func (w *worker) fullParallel() int {
-	return len(upload.Queues("")) * max(w.FilesInFlight, 1) * max(w.PartsInFlight, 1)
+	full := len(upload.Queues("")) * max(w.FilesInFlight, 1) * max(w.PartsInFlight, 1)
+	if w.Connections > 0 {
+		return min(full, w.Connections)
+	}
+	return full
 }

@@ -356,6 +356,27 @@ func TestAThrottleHalvesWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
+func TestNoMoreConnectionsThanAreAllowed(t *testing.T) {
+	const part = 64 * kib
+	y := newYard(t)
+	y.small(t, part, 10*time.Second)
+	y.settings.FilesInFlight, y.settings.PartsInFlight, y.settings.Connections = 2, 4, 3
+	line := &wire{}
+	y.line = line
+	y.fault(t, "uploadcare", providersim.Rule{Method: "PUT", Action: providersim.Delay, Delay: 20})
+	y.worker(t)
+	var ids []upload.ID
+	for range 2 {
+		ids = append(ids, y.accept(t, "uploadcare", random(8*part)).ID)
+	}
+	for _, id := range ids {
+		y.awaitStatus(t, id, upload.Completed)
+	}
+	if line.most != 3 {
+		t.Errorf("%d requests with bytes were on their way at once, want 3", line.most)
+	}
+}
+
 func TestThrottlesWithoutATimeAreWaitedForLongerEachTime(t *testing.T) {
 	y := newYard(t)
 	var waits []int

@@ -27,6 +27,7 @@ type Settings struct {
 	Owner         string // names this process in leases
 	FilesInFlight int    // in each lane of a provider
 	PartsInFlight int    // of one file
+	Connections   int    // with files' bytes to a provider at once, one of them for small files; 0: no other bound
 	KeepFailed    time.Duration
 	Scanner       Scanner                         // looks into files before they are sent; nil: nobody does
 	VerifyWithin  time.Duration                   // how long a provider is asked about a file that a browser sent; 0: 7 days

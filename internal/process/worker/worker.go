@@ -2,6 +2,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +58,7 @@ func Run(ctx context.Context, o Options) error {
 		Owner:         host + "/" + strconv.Itoa(os.Getpid()) + "/" + uuid.NewString()[:8],
 		FilesInFlight: c.Delivery.Files,
 		PartsInFlight: c.Delivery.PartsPerFile,
+		Connections:   cmp.Or(c.Delivery.Connections, 4*runtime.GOMAXPROCS(0)),
 		KeepFailed:    c.Staging.Retention,
 		Scanner:       scanner(c),
 		VerifyWithin:  c.Delivery.Deadline,
