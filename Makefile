@@ -24,6 +24,11 @@ run: build ## run everything on this machine: make run ARGS="--port 4000"
 .PHONY: test
 test: test-tools ## run all tests
 	go test -count=1 -timeout 10m ./...
+	@scripts/fuzz.sh
+
+.PHONY: fuzz
+fuzz: ## try the parsers of what comes from outside, for longer: make fuzz FUZZ_SECONDS=60
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),30) scripts/fuzz.sh
 
 .PHONY: check
 check: format vet lint imports vulnerabilities race ## all that a change must pass
