@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"slipway/internal/client"
+	"slipway/internal/upload"
 )
 
 const film = "père & fils (1).mp4"
@@ -274,18 +275,37 @@ func TestWhereTheServiceIs(t *testing.T) {
 	}
 }
 
-func TestALostAnswerIsNoInvitationToSendAgain(t *testing.T) {
-	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+func TestALostAnswerIsAskedForAgain(t *testing.T) {
+	const id = "0193f1c2-0000-7000-8000-000000000001"
+	var keys []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		panic(http.ErrAbortHandler)
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		if len(keys) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusAccepted)
+		fmt.Fprintf(w, `{"id":%q,"status":"queued","url":"http://host/v1/files/%s/content"}`, id, id)
 	}))
 	t.Cleanup(s.Close)
 	folder(t)
 	write(t, "a", "x")
 	t.Setenv("SLIPWAY_URL", s.URL)
 	r := slipway(t.Context(), "put", "a")
-	if r.err == nil || !strings.Contains(r.stderr, "It may have been accepted all the same: look with `slipway list` before doing it again.") {
-		t.Errorf("got %+v", r)
+	if r.err != nil || r.stdout != "http://host/v1/files/"+id+"/content\n" || len(keys) != 2 || keys[0] != keys[1] {
+		t.Errorf("got %+v with the keys %q", r, keys)
+	}
+}
+
+func TestAnAnswerThatNeverCameIsSaidSo(t *testing.T) {
+	for name, err := range map[string]error{
+		"nobody answers":       &client.UnreachableError{URL: "http://host", Cause: io.EOF, Unknown: true},
+		"a proxy answers":      &client.Error{Status: http.StatusBadGateway, Detail: "What answers is not Slipway.", Unknown: true},
+		"it is being answered": &client.Error{Status: http.StatusConflict, Code: upload.KeyInFlight, Detail: "Wait.", Retryable: true, Unknown: true},
+	} {
+		if got := faultOf(err).Detail; !strings.HasSuffix(got, "It may have been accepted all the same: look with `slipway list` before doing it again.") {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }
 

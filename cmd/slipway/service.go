@@ -64,7 +64,7 @@ func explain(err error) string {
 	var silent *client.UnreachableError
 	var refused *client.Error
 	switch {
-	case errors.As(err, &silent) && silent.Unknown:
+	case errors.As(err, &silent) && silent.Unknown, errors.As(err, &refused) && refused.Unknown && refused.UploadID == "":
 		return sentence(err) + ". It may have been accepted all the same: look with `slipway list` before doing it again."
 	case errors.As(err, &silent):
 		return sentence(err) + ". Is Slipway running? Start it with `make run`, or set SLIPWAY_URL to where it is."

@@ -56,7 +56,7 @@ type Client struct {
 	opts Options
 	base string // without a trailing slash
 	http *http.Client
-	met  atomic.Bool // the service has answered, so that silence is the weather and not a wrong address
+	met  atomic.Bool // the service has been there, so that silence is the weather and not a wrong address
 
 	sleep func(ctx context.Context, d time.Duration) error
 }
@@ -103,6 +103,7 @@ type request struct {
 	query        url.Values
 	header       http.Header
 	content      *content      // nil: there is no body
+	once         bool          // it has a key, by which the service does it once however often it is sent
 	timeout      time.Duration // for the answer; 0 leaves it to content
 }
 
@@ -110,8 +111,15 @@ type request struct {
 // JSON answer into v. The header of the answer is returned, with v untouched for a 304.
 func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error) {
 	patience, queueing := c.opts.Patience, c.opts.Queueing
+	var d doubt
 	for try := 0; ; try++ {
+		if r.once {
+			r.header.Set("Idempotency-Key", d.key())
+		}
 		header, err := c.try(ctx, r, v)
+		if r.once {
+			d.learn(err)
+		}
 		if err == nil || ctx.Err() != nil || !c.repeatable(r, err) {
 			return header, err
 		}
@@ -135,22 +143,22 @@ func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error
 	}
 }
 
-// repeatable tells whether r, which ended in err, may be sent again. What only asks may; what changes
-// something only if it cannot have been carried out.
+// repeatable tells whether r, which ended in err, may be sent again. What only asks may, and what is done once;
+// what else changes something only if it cannot have been carried out.
 func (c *Client) repeatable(r request, err error) bool {
-	asks := r.method == http.MethodGet
+	harmless := r.method == http.MethodGet || r.once
 	var refused *Error
 	if errors.As(err, &refused) {
 		switch refused.Status {
 		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			if asks {
+			if harmless {
 				return true
 			}
 		}
 		return refused.Retryable && refused.UploadID == ""
 	}
 	var silent *UnreachableError
-	return errors.As(err, &silent) && silent.weather && (asks || !silent.Unknown)
+	return errors.As(err, &silent) && silent.weather && (harmless || !silent.Unknown)
 }
 
 // try sends r once.
@@ -217,6 +225,9 @@ func (c *Client) silence(call context.Context, r request, connected bool, cause 
 			return broken
 		}
 		whole = whole && sent == r.content.size // a body that has come in part is never accepted
+		if whole {
+			c.met.Store(true) // who takes all of a file is no wrong address
+		}
 	}
 	if reason := context.Cause(call); reason != nil {
 		cause = reason

@@ -18,6 +18,7 @@ type Error struct {
 	UploadID  upload.ID   `json:"upload_id,omitempty"` // of an upload that is there, or may be
 
 	RetryAfter time.Duration `json:"-"` // 0 when no wait was asked for
+	Unknown    bool          `json:"-"` // whether the request was carried out: it was, or will have been, by an earlier try
 }
 
 func (e *Error) Error() string { return e.Detail }

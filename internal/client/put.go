@@ -42,9 +42,8 @@ var (
 	ErrGarbled = errors.New("the service received other bytes than were sent")
 )
 
-// Put uploads f. It is sent again only when it cannot have been accepted before. When an answer was
-// lost that could be about an upload, the error says so: an UnreachableError that is Unknown, or an
-// Error with an UploadID for which the service has nothing yet.
+// Put uploads f, once: when an answer was lost that could be about an upload, it is asked for again by the same
+// key. When nobody has given it in the end, the error says so: an UnreachableError or an Error that is Unknown.
 func (c *Client) Put(ctx context.Context, f File) (Upload, error) {
 	query := url.Values{}
 	if f.Provider != "" {
@@ -62,25 +61,16 @@ func (c *Client) Put(ctx context.Context, f File) (Upload, error) {
 	body := &content{File: f.Content, size: f.Size, progress: f.Progress}
 	var u Upload
 	_, err := c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/uploads", query: query, content: body,
+		method: http.MethodPost, path: "/v1/uploads", query: query, content: body, once: true,
 		header: http.Header{
 			"Content-Type":        {cmp.Or(f.ContentType, typeByName(f.Name))},
 			"Content-Disposition": {mime.FormatMediaType("attachment", map[string]string{"filename": f.Name})},
 		},
 	}, &u)
-	var refused *Error
-	if errors.As(err, &refused) && refused.UploadID != "" && refused.Retryable {
-		// The service does not know whether it has recorded the upload, and will.
-		found, asked := c.Get(ctx, refused.UploadID)
-		if asked != nil {
-			return Upload{}, err
-		}
-		u, err = found, nil
-	}
 	if err != nil {
 		return Upload{}, err
 	}
-	if sum := body.sum(); u.CRC32C != "" && u.CRC32C != crc32c.Base64(sum) {
+	if sum, whole := body.sum(); whole && u.CRC32C != "" && u.CRC32C != crc32c.Base64(sum) {
 		return u, fmt.Errorf("%w: crc32c %s, not %s", ErrGarbled, u.CRC32C, crc32c.Base64(sum))
 	}
 	return u, nil
@@ -102,8 +92,9 @@ type content struct {
 	size     int64
 	progress func(sent int64)
 
-	mu   sync.Mutex
-	last *sending
+	mu    sync.Mutex
+	last  *sending
+	whole *sending // the last that was read to its end
 }
 
 // begin starts over. stalled is called when nobody has read for so long as stall.
@@ -122,11 +113,15 @@ func (f *content) outcome() (sent int64, broken error) {
 	return f.last.sent, f.last.err
 }
 
-// sum is the crc32c of what the last try has read.
-func (f *content) sum() uint32 {
+// sum is the crc32c of the file as it was sent the last time that all of it was: who asks again for an answer
+// that was lost may get it before.
+func (f *content) sum() (crc uint32, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.last.crc
+	if f.whole == nil {
+		return 0, false
+	}
+	return f.whole.crc, true
 }
 
 // sending is one try. The transport may still read it when its request has been answered.
@@ -150,6 +145,9 @@ func (s *sending) Read(p []byte) (int, error) {
 	defer s.file.mu.Unlock()
 	s.sent += int64(n)
 	s.crc = crc32c.Update(s.crc, p[:n])
+	if s.sent == s.file.size {
+		s.file.whole = s
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}

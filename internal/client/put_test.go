@@ -84,9 +84,10 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-func TestAFileIsSentAgainOnlyWhenItCannotHaveBeenAccepted(t *testing.T) {
+func TestAFileIsSentAgainWhereThatDoesNoHarm(t *testing.T) {
 	const size = 8 << 20
 	unknown := problem(503, upload.Unavailable, `,"retryable":true,"upload_id":"`+string(id)+`"`)
+	inFlight := problem(409, upload.KeyInFlight, `,"retryable":true`, "Retry-After", "5")
 	tests := map[string]struct {
 		handlers []http.HandlerFunc
 		posts    int32
@@ -102,11 +103,12 @@ func TestAFileIsSentAgainOnlyWhenItCannotHaveBeenAccepted(t *testing.T) {
 		"a restart":                             {[]http.HandlerFunc{problem(503, upload.Draining, `,"retryable":true`, "Retry-After", "2"), accept}, 2, 2 * time.Second, ""},
 		"a refusal amid the bytes":              {[]http.HandlerFunc{problem(408, upload.SlowBody, `,"retryable":true`), accept}, 2, 0, ""},
 		"a connection that breaks amid them":    {[]http.HandlerFunc{cut(1 << 20), accept}, 2, 0, ""},
-		"one that breaks after all of them":     {[]http.HandlerFunc{cut(size), accept}, 1, 0, "no answer from"},
+		"one that breaks after all of them":     {[]http.HandlerFunc{cut(size), accept}, 2, 0, ""},
+		"a first try that is still answered":    {[]http.HandlerFunc{cut(size), inFlight, inFlight, accept}, 4, 0, ""},
 		"a refusal for good":                    {[]http.HandlerFunc{problem(413, upload.TooLarge, "")}, 1, 0, "Sorry."},
-		"a proxy that does not know":            {[]http.HandlerFunc{reply(502, "")}, 1, 0, "is not Slipway"},
-		"a service that does not know, and has": {[]http.HandlerFunc{unknown, reply(200, uploadJSON(upload.Queued, 1))}, 1, 0, ""},
-		"a service that does not know, nor has": {[]http.HandlerFunc{unknown, problem(404, upload.NotFound, "")}, 1, 0, "Sorry."},
+		"a proxy that does not know":            {[]http.HandlerFunc{reply(502, ""), accept}, 2, 0, ""},
+		"a service that does not know, and has": {[]http.HandlerFunc{unknown, reply(202, uploadJSON(upload.Queued, 1))}, 2, 0, ""},
+		"a service that does not know, nor has": {[]http.HandlerFunc{unknown, inFlight, accept}, 3, 0, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -133,22 +135,86 @@ func TestAFileIsSentAgainOnlyWhenItCannotHaveBeenAccepted(t *testing.T) {
 }
 
 func TestWhatMayHaveBeenAcceptedIsSaidSo(t *testing.T) {
-	_, err := serve(t, cut(1000)).Put(t.Context(), file(1000))
-	var silent *UnreachableError
-	if !errors.As(err, &silent) || !silent.Unknown {
-		t.Errorf("all bytes and no answer: %v", err)
+	const size = 16 << 20
+	lost := cut(size)
+	tests := map[string]struct {
+		handlers []http.HandlerFunc
+		unknown  bool
+	}{
+		"no answer to all bytes, ever":         {[]http.HandlerFunc{lost}, true},
+		"no answer, and then a dead service":   {[]http.HandlerFunc{lost, gone}, true},
+		"no answer, and then a proxy's":        {[]http.HandlerFunc{lost, reply(502, "")}, true},
+		"no answer, and then one to wait":      {[]http.HandlerFunc{lost, problem(409, upload.KeyInFlight, `,"retryable":true`)}, true},
+		"no answer, and then nobody is known":  {[]http.HandlerFunc{lost, problem(401, upload.Unauthorized, "")}, true},
+		"the service does not know":            {[]http.HandlerFunc{problem(503, upload.Unavailable, `,"retryable":true,"upload_id":"`+string(id)+`"`)}, true},
+		"no answer, and then a refusal":        {[]http.HandlerFunc{lost, problem(413, upload.TooLarge, "")}, false},
+		"no answer, and then there is no room": {[]http.HandlerFunc{lost, problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "3600")}, false},
+		"not all bytes, and a dead service":    {[]http.HandlerFunc{gone}, false},
+		"a refusal":                            {[]http.HandlerFunc{problem(401, upload.Unauthorized, "")}, false},
 	}
-	_, err = serve(t, problem(503, upload.Unavailable, `,"retryable":true,"upload_id":"`+string(id)+`"`)).Put(t.Context(), file(1000))
-	var refused *Error
-	if !errors.As(err, &refused) || refused.UploadID != id {
-		t.Errorf("the service does not know: %v", err)
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			c := serve(t, answers(&calls, tt.handlers...))
+			c.opts.Patience = time.Second
+			_, err := c.Put(t.Context(), file(size))
+			var silent *UnreachableError
+			var refused *Error
+			unknown := errors.As(err, &silent) && silent.Unknown || errors.As(err, &refused) && refused.Unknown
+			if err == nil || unknown != tt.unknown {
+				t.Errorf("got %v, which says that it may have been accepted: %t, want %t", err, unknown, tt.unknown)
+			}
+		})
+	}
+}
+
+// gone ends the connection before a byte of the body.
+func gone(w http.ResponseWriter, r *http.Request) { cut(0)(w, r) }
+
+// A try that cannot have been carried out says nothing of the next one; one that may have been is asked for again.
+func TestOneFileHasOneKeyWhileItMayHaveBeenAccepted(t *testing.T) {
+	const size = 8 << 20
+	var keys []string
+	var calls atomic.Int32
+	next := answers(&calls, cut(1<<20), cut(size), problem(503, upload.Draining, `,"retryable":true`), accept)
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		next(w, r)
+	})
+	for range 2 {
+		if _, err := c.Put(t.Context(), file(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(keys) != 5 || keys[0] == keys[1] || keys[1] != keys[2] || keys[2] != keys[3] || keys[3] == keys[4] || len(keys[0]) != 38 || keys[0][0] != '"' {
+		t.Errorf("the keys are %q", keys)
+	}
+}
+
+// Who asks again for an answer may get it before all bytes are sent again; those of the first time are compared.
+func TestAnAnswerThatComesBeforeTheBytes(t *testing.T) {
+	const size = 64 << 20
+	for name, sum := range map[string]string{"": crc32c.Base64(crc32c.Update(0, make([]byte, size))), "garbled": "AAAAAQ=="} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			early := func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusAccepted)
+				fmt.Fprintf(w, `{"id":%q,"status":"queued","size":%d,"crc32c":%q}`, id, size, sum)
+			}
+			u, err := serve(t, answers(&calls, cut(size), early)).Put(t.Context(), file(size))
+			if u.ID != id || (name == "") != (err == nil) || err != nil && !errors.Is(err, ErrGarbled) {
+				t.Errorf("got %v, %v", u.ID, err)
+			}
+		})
 	}
 }
 
 func TestAnErrorHasNeitherQueryNorToken(t *testing.T) {
 	f := file(1000)
 	f.Metadata = map[string]string{"private": "diary"}
-	_, err := serve(t, cut(1000)).Put(t.Context(), f)
+	c := serve(t, cut(1000))
+	c.opts.Patience = time.Second
+	_, err := c.Put(t.Context(), f)
 	if err == nil || strings.Contains(err.Error(), "diary") || strings.Contains(err.Error(), token) {
 		t.Errorf("got %v", err)
 	}
