@@ -189,7 +189,11 @@ func coded(err error) *upload.Error {
 func (s *Server) fail(ctx *fasthttp.RequestCtx, e *upload.Error) {
 	writeProblem(ctx, e)
 	level := slog.LevelDebug
-	if outcomes[e.Code].status >= http.StatusInternalServerError {
+	var full *quota.Full
+	switch {
+	case errors.As(e.Cause, &full): // which is told to many while it lasts, and mends itself
+		level = slog.LevelInfo
+	case outcomes[e.Code].status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	s.opts.Log.Log(ctx, level, "request failed",

@@ -46,7 +46,7 @@ func (q *Quotas) Admit(ctx context.Context, user string, bytes int64) error {
 	if !q.staging() || bytes <= smallFile { // for which there is always a share
 		return nil
 	}
-	ask := postgres.RoomAsk{User: user, Least: bytes, Most: bytes, Queued: true}
+	ask := postgres.RoomAsk{ID: upload.NewID(), User: user, Least: bytes, Most: bytes, Queued: true}
 	if err := q.bound(ctx, &ask); err != nil {
 		return err
 	}

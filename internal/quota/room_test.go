@@ -93,7 +93,7 @@ func exec(t *testing.T, pool *pgxpool.Pool, statement string, a ...any) {
 }
 
 func TestNoMoreComesInAtTheSameTimeThanThereIsRoomFor(t *testing.T) {
-	const budget, clients, turns = 100 * mib, 40, 8
+	const budget, clients, turns = 100 * mib, 40, 5
 	url := postgrestest.New(t)
 	d := diskOf(1 << 40)
 	var processes []*quota.Quotas
@@ -138,28 +138,42 @@ func TestNoMoreComesInAtTheSameTimeThanThereIsRoomFor(t *testing.T) {
 }
 
 func TestAsManyFilesAreLetInAsFit(t *testing.T) {
+	const rounds, clients, fit = 10, 20, 10
 	url := postgrestest.New(t)
 	d := diskOf(1 << 40)
-	a, _ := within(t, url, 100e6, d)
-	b, _ := within(t, url, 100e6, d)
-	var admitted, refused atomic.Int64
-	var all sync.WaitGroup
-	for i := range 50 {
-		all.Go(func() {
-			_, err := []*quota.Quotas{a, b}[i%2].Hold(t.Context(), "alice", upload.NewID(), 10e6)
-			switch {
-			case err == nil:
-				admitted.Add(1)
-			case codeOf(err) == upload.NoRoom:
-				refused.Add(1)
-			default:
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if admitted.Load() != 10 || refused.Load() != 40 {
-		t.Errorf("%d were let in and %d refused, want 10 and 40", admitted.Load(), refused.Load())
+	a, pool := within(t, url, fit*10e6, d)
+	b, _ := within(t, url, fit*10e6, d)
+	for range rounds {
+		var admitted, refused atomic.Int64
+		begin := make(chan struct{})
+		var all, released sync.WaitGroup
+		release := make(chan struct{})
+		for i := range clients {
+			all.Add(1)
+			released.Go(func() {
+				<-begin
+				h, err := []*quota.Quotas{a, b}[i%2].Hold(t.Context(), "alice", upload.NewID(), 10e6)
+				switch {
+				case err == nil:
+					admitted.Add(1)
+				case codeOf(err) == upload.NoRoom:
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+				all.Done()
+				<-release
+				h.Release()
+			})
+		}
+		close(begin)
+		all.Wait()
+		close(release)
+		released.Wait()
+		if admitted.Load() != fit || refused.Load() != clients-fit {
+			t.Fatalf("%d were let in and %d refused, want %d and %d", admitted.Load(), refused.Load(), fit, clients-fit)
+		}
+		exec(t, pool, `DELETE FROM slipway.staging_waits`) // those who have waited go first
 	}
 }
 

@@ -1,0 +1,84 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway/internal/postgres"
+	"slipway/internal/quota"
+	"slipway/internal/upload"
+)
+
+// openWithRoom is open for a service whose staging may hold so many bytes.
+func openWithRoom(t *testing.T, budget int64) *site {
+	t.Helper()
+	return open(t, func(a *API, _ *Options) {
+		a.Ingest.MaxBytes = budget
+		a.Quotas = quota.New(a.Pool, postgres.Limits{}, a.Ingest.Log)
+		a.Quotas.Disk, a.Quotas.Budget, a.Quotas.Patience = a.Ingest.Staging, budget, 100*time.Millisecond
+		a.Ingest.Quotas = a.Quotas
+	})
+}
+
+func wantWait(t *testing.T, what string, h http.Header) {
+	t.Helper()
+	if after, err := strconv.Atoi(h.Get("Retry-After")); err != nil || after < 1 || after > 10 {
+		t.Errorf("%s: Retry-After is %q, want some seconds", what, h.Get("Retry-After"))
+	}
+}
+
+func TestWhoFindsNoRoomIsToldBeforeTheBytes(t *testing.T) {
+	s := openWithRoom(t, 10*mib)
+	hold, err := s.api.Quotas.Hold(t.Context(), "bob", upload.NewID(), 8*mib)
+	must(t, err)
+	length := fmt.Sprintf("Content-Length: %d\r\n", 4*mib)
+	form := "Content-Type: multipart/form-data; boundary=b\r\n" + length
+	part := "\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n"
+	for what, request := range map[string]string{
+		"a body":       "POST /v1/uploads HTTP/1.1\r\n" + length + "\r\n",
+		"a form":       "POST /v1/uploads HTTP/1.1\r\n" + form + part,
+		"the guide's":  "POST /upload HTTP/1.1\r\n" + form + part,
+		"an early one": "POST /upload HTTP/1.1\r\n" + form + "\r\n",
+	} {
+		line, rest, _ := strings.Cut(request, "\r\n")
+		c := s.dial(t)
+		c.send(line + "\r\nHost: localhost\r\nAuthorization: Bearer " + tokenOf(t, "alice") + "\r\n" + rest + strings.Repeat("x", 9<<10))
+		r, err := c.read("POST")
+		if err != nil || r.StatusCode != http.StatusInsufficientStorage {
+			t.Errorf("%s: got %v, %v, want 507 at once", what, r.Response, err)
+			continue
+		}
+		wantWait(t, what, r.Header)
+	}
+	hold.Release()
+	for _, body := range []string{"hello", strings.Repeat("x", 9*mib)} {
+		if r := s.do(t, "POST", "/v1/uploads", strings.NewReader(body)); r.StatusCode != http.StatusAccepted {
+			t.Errorf("when there is room again: %d %s", r.StatusCode, r.text)
+		}
+	}
+	wantCode(t, s.do(t, "POST", "/v1/uploads", strings.NewReader(strings.Repeat("x", 10*mib+1))), http.StatusRequestEntityTooLarge, upload.TooLarge)
+}
+
+func TestAFileWhoseLengthNobodyKnewEndsWhereTheRoomDoes(t *testing.T) {
+	s := openWithRoom(t, 10*mib)
+	hold, err := s.api.Quotas.Hold(t.Context(), "bob", upload.NewID(), 8*mib)
+	must(t, err)
+	chunked := func(size int) reply {
+		return s.do(t, "POST", "/v1/uploads", unsized{strings.NewReader(strings.Repeat("x", size))})
+	}
+	r := chunked(4 * mib)
+	wantCode(t, r, http.StatusInsufficientStorage, upload.NoRoom)
+	wantWait(t, "in its middle", r.Header)
+	s.wantNoTrace(t)
+	if r := chunked(mib); r.StatusCode != http.StatusAccepted {
+		t.Errorf("what fits: %d %s", r.StatusCode, r.text)
+	}
+	hold.Release()
+	if r := chunked(7 * mib); r.StatusCode != http.StatusAccepted {
+		t.Errorf("when there is room again: %d %s", r.StatusCode, r.text)
+	}
+}
