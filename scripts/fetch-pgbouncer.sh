@@ -37,49 +37,11 @@ give_up() {
 }
 
 is_there && exit 0
-grep -qsx 'ID=debian' /etc/os-release || give_up "it can be fetched on Debian alone"
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-[[ -r $keys ]] || give_up "the keys to check a download with are missing: $keys"
-# The mirror that this machine uses.
-mirror="$(find /etc/apt -name '*.list' -o -name '*.sources' | xargs cat | sed -nE 's#^[^\#]*(https?://[^ ]+/debian)/?( .*)?$#\1#p' | sed -n 1p)"
-[[ -n $mirror ]] || give_up "no mirror of Debian is named in /etc/apt"
-
 mkdir -p "$cache"
 exec 9>"$home.lock"
 flock 9
 is_there && exit 0 # by now
 
 echo "Fetching PgBouncer into $home" >&2
-work="$(mktemp -d "$home.XXXXXX")"
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work"/apt/{lists/partial,cache/archives/partial} "$work"/{debs,root}
-touch "$work/apt/status"
-echo "deb [signed-by=$keys] $mirror $release main" >"$work/apt/sources.list"
-cat >"$work/apt/conf" <<CONF
-Dir::Etc::SourceList "$work/apt/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::State::Lists "$work/apt/lists";
-Dir::State::status "$work/apt/status";
-Dir::Cache "$work/apt/cache";
-APT::Sandbox::User "";
-Acquire::Languages "none";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-CONF
-export APT_CONFIG="$work/apt/conf"
-{
-	apt-get -qq update && cd "$work/debs" && apt-get -qq download "${packages[@]}"
-} >"$work/log" 2>&1 || { cat "$work/log" >&2; give_up "Debian's could not be fetched"; }
-for deb in "$work"/debs/*.deb; do
-	dpkg-deb -x "$deb" "$work/root"
-done
-
-cat >"$work/root/pgbouncer" <<'RUN'
-#!/bin/sh
-here="$(dirname "$0")"
-exec "$here"/usr/lib/*/ld-linux-*.so.? --inhibit-cache --library-path "$(echo "$here"/usr/lib/*-linux-gnu*)" "$here/usr/sbin/pgbouncer" "$@"
-RUN
-chmod -R a+rX "$work/root"
-chmod 755 "$work/root/pgbouncer"
-will_do "$work/root/pgbouncer" || give_up "Debian's does not run here"
-rm -rf "$home"
-mv "$work/root" "$home"
+fault="$("$(dirname "${BASH_SOURCE[0]}")/unpack-debian.sh" "$home" usr/sbin/pgbouncer "$release" "${packages[@]}" 2>&1)" || give_up "$fault"
+will_do "$home/pgbouncer" || give_up "Debian's does not run here"

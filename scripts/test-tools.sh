@@ -5,5 +5,6 @@ set -euo pipefail
 scripts="$(dirname "${BASH_SOURCE[0]}")"
 
 "$scripts/fetch-pgbouncer.sh"
+"$scripts/fetch-nginx.sh"
 "$scripts/install-chromium.sh"
 "$scripts/install-flask.sh"
