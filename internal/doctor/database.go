@@ -51,6 +51,7 @@ func (e *exam) database(ctx context.Context) {
 		e.identity(ctx, pool, facts)
 		e.wall(ctx, pool)
 		e.pauses(ctx, pool)
+	e.use(ctx, pool)
 	}
 	e.guideTables(ctx, migrator, facts, names)
 }
@@ -187,6 +188,18 @@ func (e *exam) wall(ctx context.Context, pool *pgxpool.Pool) {
 		return
 	}
 	e.ok(database, "requests run as slipway_api and see their own user's uploads alone")
+}
+
+// use remembers how staging's room is used.
+func (e *exam) use(ctx context.Context, pool *pgxpool.Pool) {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	used, err := postgres.ReadRoom(ctx, pool)
+	if err != nil {
+		e.fail(database, "see to the rights of the role", "how staging is used cannot be read: %v", reason(err))
+		return
+	}
+	e.used = &used
 }
 
 // pauses remembers which accounts the workers have stopped sending to.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"slipway/internal/config"
+	"slipway/internal/postgres"
 )
 
 // Level is how a finding counts.
@@ -72,8 +73,9 @@ type exam struct {
 	http   *http.Client
 	faults int
 
-	installation string // "" when the database could not tell
-	stagingID    string // of the store that the database knows
+	installation string         // "" when the database could not tell
+	stagingID    string         // of the store that the database knows
+	used         *postgres.Room // nil when the database could not tell
 	paused       map[string]string
 }
 

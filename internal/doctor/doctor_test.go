@@ -293,6 +293,13 @@ func TestStaging(t *testing.T) {
 		"a full disk":            {func(_ *testing.T, env map[string]string) { env["STAGING_RESERVE"] = "1TiB" }, "fail staging: there is no room beside the reserve of 1.0 TiB"},
 		"less room than one file": {func(_ *testing.T, env map[string]string) { env["MAX_UPLOAD_BYTES"] = "1PiB" },
 			"warn staging: there is room for"},
+		"a budget":                 {func(_ *testing.T, env map[string]string) { env["STAGING_BUDGET"] = "1GiB" }, "ok staging: 0 B of the STAGING_BUDGET of 1.0 GiB are used: 0 B staged, 0 B for what is coming in"},
+		"a budget beyond the disk": {func(_ *testing.T, env map[string]string) { env["STAGING_BUDGET"] = "900TiB" }, "warn staging: the disk has less than the STAGING_BUDGET of 900 TiB"},
+		"a budget for no file":     {func(_ *testing.T, env map[string]string) { env["STAGING_BUDGET"] = "64KiB" }, "warn staging: files beyond the STAGING_BUDGET of 64 KiB are refused, although MAX_UPLOAD_BYTES is 1.0 MiB"},
+		"a budget that is used up": {func(t *testing.T, env map[string]string) {
+			env["STAGING_BUDGET"] = "2MiB"
+			execute(t, env["DATABASE_URL"], `INSERT INTO slipway.staging_reservations (upload_id, user_id, bytes, room, expires_at) VALUES (gen_random_uuid(), '', 0, 2000000, now() + interval '1 hour')`)
+		}, "warn staging: 1.9 MiB of the STAGING_BUDGET of 2.0 MiB are used: 0 B staged, 1.9 MiB for what is coming in; 0 files are refused for the moment → see what does not leave"},
 		"another installation's": {func(t *testing.T, env map[string]string) { claim(t, env["STAGING_DIR"], "slipway-other") }, "fail staging: "},
 		"another one than the database knows": {func(t *testing.T, env map[string]string) {
 			execute(t, env["DATABASE_URL"], `UPDATE slipway.installation SET staging_id = 'known'`)

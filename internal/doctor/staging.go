@@ -128,6 +128,32 @@ func (e *exam) room(ctx context.Context, path string) {
 	default:
 		e.ok(stagingPart, "there is room for %s beside the reserve of %s", room, reserve)
 	}
+	if c.Staging.Budget > 0 {
+		e.budget(free)
+	}
+}
+
+// budget judges what of the disk may be used, which has so many bytes free.
+func (e *exam) budget(free int64) {
+	const size = "STAGING_BUDGET of %s"
+	budget := e.Config.Staging.Budget
+	bytes := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+	if most := e.Config.HTTP.MaxUploadBytes; budget < most {
+		e.warn(stagingPart, "make STAGING_BUDGET larger, or MAX_UPLOAD_BYTES smaller", "files beyond the "+size+" are refused, although MAX_UPLOAD_BYTES is %s", bytes(budget), bytes(most))
+	}
+	if e.used == nil {
+		return
+	}
+	used := e.used.Staged + e.used.Held
+	sum := fmt.Sprintf("%s of the "+size+" are used: %s staged, %s for what is coming in", bytes(used), bytes(budget), bytes(e.used.Staged), bytes(e.used.Held))
+	switch {
+	case used > budget/10*9 || e.used.Waiting > 0:
+		e.warn(stagingPart, "see what does not leave (`slipway list`), or make STAGING_BUDGET larger", "%s; %d files are refused for the moment", sum, e.used.Waiting)
+	case free+e.used.Staged < budget:
+		e.warn(stagingPart, "make room on the disk, or make STAGING_BUDGET smaller", "the disk has less than the "+size, bytes(budget))
+	default:
+		e.ok(stagingPart, "%s", sum)
+	}
 }
 
 // owner compares what the folder says of itself with what the database knows.

@@ -43,7 +43,19 @@ type jwksCheck struct {
 
 type stagingCheck struct {
 	check
-	FreeBytes int64 `json:"free_bytes"`
+	FreeBytes int64      `json:"free_bytes"`
+	Room      *roomCheck `json:"room,omitempty"`
+}
+
+// roomCheck tells how staging's room is used, by all users and processes. Where none is left, whoever sends files is
+// told to wait, which is no reason for requests to go elsewhere.
+type roomCheck struct {
+	Budget         *int64   `json:"budget"` // bytes; null is what the disk has
+	StagedBytes    int64    `json:"staged_bytes"`
+	HeldBytes      int64    `json:"held_bytes"` // for what is coming in
+	LeftBytes      int64    `json:"left_bytes"`
+	WaitingFiles   int64    `json:"waiting_files"`    // that were told to come again
+	DrainPerSecond *float64 `json:"drain_per_second"` // bytes that leave staging; null when none have lately
 }
 
 type providerCheck struct {
@@ -63,6 +75,9 @@ func (a *API) readyz(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	if c.Context().QueryArgs().Has("verbose") {
+		if r.Database.OK {
+			r.Staging.Room = a.room()
+		}
 		return answer(c, status, r)
 	}
 	if !r.Ready {
@@ -103,6 +118,25 @@ func (a *API) readiness() readiness {
 		r.Staging.Error = "there is no room"
 	}
 	r.Ready = r.Database.OK && r.Staging.OK && !r.Draining
+	return r
+}
+
+// room tells how staging's room is used, nil where nobody counts or can tell.
+func (a *API) room() *roomCheck {
+	if a.Quotas == nil || a.Quotas.Disk == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	used, left, err := a.Quotas.Room(ctx)
+	if err != nil {
+		a.server.opts.Log.Warn("read how staging's room is used", "err", err)
+		return nil
+	}
+	r := &roomCheck{StagedBytes: used.Staged, HeldBytes: used.Held, LeftBytes: left, WaitingFiles: used.Waiting, DrainPerSecond: used.Drain}
+	if a.Quotas.Budget > 0 {
+		r.Budget = &a.Quotas.Budget
+	}
 	return r
 }
 

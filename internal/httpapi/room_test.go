@@ -82,3 +82,17 @@ func TestAFileWhoseLengthNobodyKnewEndsWhereTheRoomDoes(t *testing.T) {
 		t.Errorf("when there is room again: %d %s", r.StatusCode, r.text)
 	}
 }
+
+func TestReadinessTellsHowTheRoomIsUsed(t *testing.T) {
+	s := openWithRoom(t, 10*mib)
+	_, err := s.api.Quotas.Hold(t.Context(), "bob", upload.NewID(), 8*mib)
+	must(t, err)
+	r := s.do(t, "POST", "/v1/uploads", strings.NewReader(strings.Repeat("x", 4*mib)))
+	wantCode(t, r, http.StatusInsufficientStorage, upload.NoRoom)
+	v := into[readiness](t, s.do(t, "GET", "/readyz?verbose", nil), http.StatusOK)
+	room := v.Staging.Room
+	if room == nil || room.Budget == nil || *room.Budget != 10*mib || room.StagedBytes != 0 || room.HeldBytes != 8*mib || room.LeftBytes != 2*mib ||
+		room.WaitingFiles != 1 || room.DrainPerSecond != nil {
+		t.Errorf("got %+v", room)
+	}
+}
