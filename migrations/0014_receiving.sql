@@ -13,7 +13,8 @@ ALTER TABLE slipway.uploads
     ADD COLUMN joined_to       uuid;                           -- the upload that has its segments
 CREATE INDEX uploads_joined ON slipway.uploads (joined_to) WHERE status = 'joined' AND unstaged_at IS NULL;
 GRANT INSERT (partial, segments),
-    UPDATE (content_type, crc32c, joined_to, progress, receive_held, receive_segment, receive_wanted, received_bytes, segments, size, staged_at)
+    UPDATE (content_type, crc32c, file_name, joined_to, progress, receive_held, receive_segment, receive_wanted, received_bytes, segments, size,
+        staged_at, unstaged_at)
     ON slipway.uploads TO slipway_api;
 
 -- What a tus client said when it made an upload, as it said it: it may ask for that again.

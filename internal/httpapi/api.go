@@ -37,10 +37,13 @@ type API struct {
 	Direct   Direct   // what browsers send straight to a provider
 	Webhooks Webhooks // what providers tell by themselves
 
+	UnfinishedTTL time.Duration // of an upload to which nobody adds; 0: a day
+
 	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
 	PublicFiles bool          // the content of a file is anybody's who knows its upload
 
-	server *Server
+	server    *Server
+	resumable *ingest.Resumable
 }
 
 const (
@@ -67,6 +70,8 @@ func (s *Server) Mount(a *API) {
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
 	app.Post("/v1/uploads/:id/cancel", a.forPeople, a.authenticated, a.cancelUpload)
 	app.Delete("/v1/uploads/:id", a.authenticated, a.deleteUpload)
+
+	a.mountTus(app)
 
 	app.Get("/generate-signature", a.authenticated, a.generateSignature)
 	app.Post("/generate-signature", a.authenticated, a.signForWidget)

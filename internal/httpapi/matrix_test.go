@@ -26,17 +26,21 @@ const (
 	noUploadID = "00000000-0000-7000-8000-000000000000"
 )
 
-// access is what a route does for those who may ask. {upload}, {completed} and {failed} in its path and body
+// access is what a route does for those who may ask. {upload}, {completed}, {failed} and {receiving} in its path
 // are uploads of alice's.
 type access struct {
 	to     string
 	path   string // where it is not the route's own
 	body   string
-	kind   string // of the body
-	status int    // for who may
+	kind   string   // of the body
+	header []string // beside that
+	status int      // for who may
 }
 
 const formBody = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--b--\r\n"
+
+// ofTus is what each request of a tus client has.
+const ofTus = "Tus-Resumable: 1.0.0"
 
 // routes has every route there is.
 var routes = map[string]access{
@@ -65,7 +69,14 @@ var routes = map[string]access{
 	"POST /generate-signature":    {to: toOwners, body: `{"paramsToSign":{"timestamp":{now}}}`, status: 200},
 	"GET /v1/direct/uploadcare":   {to: toOwners, status: 200},
 	"POST /save-metadata":         {to: toOwners, body: `{"provider":"uploadcare","file_id":"{uuid}"}`, status: 202},
-	"POST /v1/tokens":             {to: toServers, body: `{"user_id":"alice"}`, status: 200},
+	"OPTIONS /v1/tus/":            {to: toAnybody, status: 204},
+	"OPTIONS /v1/tus/:id":         {to: toAnybody, path: "/v1/tus/" + noUploadID, status: 204},
+	"POST /v1/tus/":               {to: toSenders, header: []string{ofTus, "Upload-Length: 5"}, status: 201},
+	"HEAD /v1/tus/:id":            {to: toSenders, path: "/v1/tus/{receiving}", header: []string{ofTus}, status: 200},
+	"PATCH /v1/tus/:id":           {to: toSenders, path: "/v1/tus/{receiving}", header: []string{ofTus, "Upload-Offset: 0"}, body: "hello", kind: tusMIME, status: 204},
+	"DELETE /v1/tus/:id":          {to: toSenders, path: "/v1/tus/{receiving}", header: []string{ofTus}, status: 204},
+
+	"POST /v1/tokens": {to: toServers, body: `{"user_id":"alice"}`, status: 200},
 }
 
 // asker is somebody who asks, by these headers.
@@ -179,8 +190,11 @@ func TestEveryRouteSaysWhomItAnswers(t *testing.T) {
 	s := openForMatrix(t)
 	there := map[string]bool{}
 	for _, route := range s.app.GetRoutes(true) {
-		if route.Method != http.MethodHead { // which comes with GET
-			there[route.Method+" "+route.Path] = true
+		there[route.Method+" "+route.Path] = true
+	}
+	for name := range there {
+		if path, isGet := strings.CutPrefix(name, "GET "); isGet {
+			delete(there, "HEAD "+path) // comes with it
 		}
 	}
 	for name := range there {
@@ -241,9 +255,14 @@ func (s *site) walk(t *testing.T, method, path string, row access, headers []str
 			path = strings.ReplaceAll(path, name, string(u.ID))
 		}
 	}
+	if strings.Contains(path, "{receiving}") {
+		r := s.do(t, "POST", tusPath, nil, ofTus, "Upload-Length: 5")
+		path = strings.ReplaceAll(path, tusPath+"{receiving}", r.Header.Get("Location"))
+	}
 	body := strings.NewReplacer("{now}", fmt.Sprint(time.Now().Unix()), "{uuid}", string(upload.NewID())).Replace(row.body)
+	headers = slices.Concat(headers, row.header)
 	if row.kind != "" {
-		headers = append(slices.Clone(headers), "Content-Type: "+row.kind)
+		headers = append(headers, "Content-Type: "+row.kind)
 	}
 	return s.do(t, method, path, strings.NewReader(body), headers...)
 }
@@ -288,7 +307,7 @@ func TestWhatIsAnothersIsAsIfItWereNotThere(t *testing.T) {
 				headers := []string{as(t, "bob"), "Accept: " + accept}
 				foreign := s.walk(t, method, "", row, headers)
 				unknown := row
-				for _, it := range []string{"{upload}", "{completed}", "{failed}"} {
+				for _, it := range []string{"{upload}", "{completed}", "{failed}", "{receiving}"} {
 					unknown.path = strings.ReplaceAll(unknown.path, it, noUploadID)
 				}
 				none := s.walk(t, method, "", unknown, headers)

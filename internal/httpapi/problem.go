@@ -72,6 +72,14 @@ var outcomes = map[upload.Code]outcome{
 	upload.ReceivingQuota: {status: 429, title: "Too many uploads at the same time"},
 	upload.RateLimited:    {status: 429, title: "Too many requests a minute"},
 
+	upload.OffsetConflict:     {status: 409, title: "Another offset"},
+	upload.ChecksumMismatch:   {status: 460, title: "Checksum mismatch"}, // tus 1.0.0, "Checksum"
+	upload.UnsupportedVersion: {status: 412, title: "Unsupported tus version"},
+	upload.Interrupted:        {status: 423, title: "Interrupted", retryAfter: 1},
+	upload.Locked:             {status: 423, title: "Not at the moment", retryAfter: 1},
+	upload.PartialUnfinished:  {status: 409, title: "Partial upload is not finished"},
+	upload.PartialUsed:        {status: 409, title: "Partial upload is used already"},
+
 	upload.DirectOff:        {status: 404, title: "Direct uploads are off"},
 	upload.ReservedOnly:     {status: 403, title: "Not reserved"},
 	upload.InvalidSignature: {status: 403, title: "Invalid signature"},

@@ -271,7 +271,7 @@ func TestAForeignUploadIsAsUnknownAsOneThatIsNot(t *testing.T) {
 	own, unknown := string(u.ID), string(upload.NewID())
 	instance := regexp.MustCompile(`urn:uuid:[0-9a-f-]*`)
 	for _, route := range s.app.GetRoutes(true) {
-		if !strings.Contains(route.Path, ":id") || route.Method == "HEAD" {
+		if !strings.Contains(route.Path, ":id") || route.Method == "HEAD" || strings.HasPrefix(route.Path, tusPath) { // which knows no upload that came by another way
 			continue
 		}
 		ids := map[string]string{own: unknown}

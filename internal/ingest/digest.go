@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"crypto/sha1" //nolint:gosec // tus 1.0.0 demands it; it guards against accidents only
 	"crypto/sha256"
 	"hash"
 	"hash/crc32"
@@ -12,6 +13,7 @@ import (
 
 // Digest is what a client says that a file's bytes sum to; nil is not said.
 type Digest struct {
+	SHA1   []byte // 20 bytes
 	SHA256 []byte // 32 bytes
 	CRC32C []byte // 4 bytes, big-endian, Castagnoli
 }
@@ -20,6 +22,9 @@ type Digest struct {
 // than d says. Sums that nobody declared are not computed.
 func Declared(body io.Reader, d Digest) io.Reader {
 	r := &declared{body: body}
+	if d.SHA1 != nil {
+		r.sums = append(r.sums, sum{sha1.New(), d.SHA1})
+	}
 	if d.SHA256 != nil {
 		r.sums = append(r.sums, sum{sha256.New(), d.SHA256})
 	}
@@ -58,6 +63,9 @@ func (r *declared) Read(p []byte) (int, error) {
 // it has that algorithm's length. Algorithms that are not known here are passed over, as section 2 allows.
 func (d *Digest) Set(algorithm string, value []byte) (fits bool) {
 	switch algorithm {
+	case "sha":
+		d.SHA1 = value
+		return len(value) == sha1.Size
 	case "sha-256":
 		d.SHA256 = value
 		return len(value) == sha256.Size

@@ -18,9 +18,9 @@ var rights = map[string]string{
 
 	"slipway.uploads": "SELECT, INSERT (content_type, crc32c, created_at, deliver_by, expires_at, file_name, id, job_id, max_attempts, metadata, partial, progress, " +
 		"provider, received_bytes, resource_type, segments, size, staged_at, started_at, status, tags, unstaged_at, user_id), " +
-		"UPDATE (attempt, content_type, crc32c, deliver_by, error_code, error_fixable_by, error_message, error_retryable, expires_at, job_id, joined_to, lease_epoch, lease_owner, " +
+		"UPDATE (attempt, content_type, crc32c, deliver_by, error_code, error_fixable_by, error_message, error_retryable, expires_at, file_name, job_id, joined_to, lease_epoch, lease_owner, " +
 		"lease_until, next_attempt_at, progress, pushed_high, receive_epoch, receive_held, receive_segment, receive_wanted, received_bytes, resource_type, segments, " +
-		"sessions_lost, size, staged_at, staged_until, started_at, status, takeovers, version)",
+		"sessions_lost, size, staged_at, staged_until, started_at, status, takeovers, unstaged_at, version)",
 	"slipway.tus_uploads":          "SELECT, INSERT",
 	"slipway.upload_status":        "SELECT",
 	"slipway.upload_events":        "SELECT, INSERT",

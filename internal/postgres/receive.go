@@ -98,19 +98,28 @@ func TakeOver(ctx context.Context, db DB, user string, id upload.ID, seen int64,
 // Received is how far an upload's bytes have come, under the epoch of who received them.
 type Received struct {
 	Epoch    int64
+	Size     int64 // of the whole; 0 as long as nobody has said it
 	Offset   int64 // bytes that are durable
 	CRC32C   uint32
 	Segments []upload.Segment
 	Life     time.Duration // until the upload expires, when nothing more comes
 
-	ContentType  string // "": not known yet
+	FileName     string // "": as it was, as long as nobody has looked at the content
+	ContentType  string
 	ResourceType upload.ResourceType
 }
 
 func (r Received) args(user string, id upload.ID) args {
-	return args{"user": user, "id": id, "epoch": r.Epoch, "offset": r.Offset, "crc32c": int64(r.CRC32C), "segments": r.Segments, "life": r.Life,
-		"content_type": r.ContentType, "resource_type": r.ResourceType}
+	return args{"user": user, "id": id, "epoch": r.Epoch, "offset": r.Offset, "crc32c": int64(r.CRC32C), "segments": r.Segments, "life": r.Life, "size": r.Size,
+		"file_name": r.FileName, "content_type": r.ContentType, "resource_type": r.ResourceType}
 }
+
+// received is what a Received says of an upload.
+const received = `
+	size = nullif(@size::bigint, 0), received_bytes = @offset::bigint, crc32c = @crc32c, segments = @segments,
+	file_name = coalesce(nullif(@file_name, ''), u.file_name),
+	content_type = coalesce(nullif(@content_type, ''), u.content_type),
+	resource_type = coalesce(nullif(@resource_type, ''), u.resource_type)`
 
 // Checkpoint writes down how far an upload's bytes have come, prolongs its life and the room that is held for it, and
 // tells whether its receiver is asked to let go; with release it does. It may be repeated. ErrFenced:
@@ -125,11 +134,9 @@ func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Receive
 			WHERE upload_id = @id
 		), received AS (
 			UPDATE slipway.uploads u
-			SET received_bytes = @offset, crc32c = @crc32c, segments = @segments, receive_held = NOT @release, expires_at = now() + @life,
-			    content_type = coalesce(nullif(@content_type, ''), u.content_type),
-			    resource_type = coalesce(nullif(@resource_type, ''), u.resource_type),
-			    progress = greatest(u.progress, coalesce(@offset::float8 / (2 * u.size), 0)),
-			    version = u.version + (u.received_bytes <> @offset)::int
+			SET `+received+`, receive_held = NOT @release, expires_at = now() + @life,
+			    progress = greatest(u.progress, coalesce(@offset::float8 / (2 * nullif(@size, 0)), 0)),
+			    version = u.version + (u.received_bytes <> @offset OR u.size IS DISTINCT FROM nullif(@size, 0))::int
 			WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch
 			RETURNING id, u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch AS wanted
 		)
@@ -153,9 +160,7 @@ func FinishReceiving(ctx context.Context, tx pgx.Tx, u upload.Upload, r Received
 	}
 	done, err := oneUpload(tx.Query(ctx, `
 		UPDATE slipway.uploads u
-		SET status = 'queued', job_id = @job, size = @offset, received_bytes = @offset, crc32c = @crc32c, segments = @segments,
-		    content_type = coalesce(nullif(@content_type, ''), u.content_type),
-		    resource_type = coalesce(nullif(@resource_type, ''), u.resource_type),
+		SET status = 'queued', job_id = @job, `+received+`,
 		    receive_held = false, staged_at = now(), deliver_by = now() + @deliver_within, expires_at = NULL, progress = 0.5,
 		    version = u.version + 1
 		WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch AND NOT u.partial
@@ -167,4 +172,46 @@ func FinishReceiving(ctx context.Context, tx pgx.Tx, u upload.Upload, r Received
 		return u, err
 	}
 	return done, WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued})
+}
+
+// InsertReceiving inserts an upload whose bytes are yet to come, with its first event, and expects them for life.
+// What it says of its size is 0 where nobody has.
+func InsertReceiving(ctx context.Context, tx DB, u upload.Upload, partial bool, life time.Duration) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO slipway.uploads (
+			id, user_id, status, provider, resource_type, file_name, content_type, size, metadata, tags, max_attempts, created_at, expires_at, partial)
+		VALUES (
+			@id, @user, 'receiving', @provider, nullif(@resource_type, ''), @file_name, @content_type, nullif(@size::bigint, 0), @metadata, @tags,
+			@max_attempts, @created, now() + @life, @partial)`,
+		args{
+			"id": u.ID, "user": u.UserID, "provider": u.Provider, "resource_type": u.ResourceType, "file_name": u.FileName,
+			"content_type": u.ContentType, "size": u.Size, "metadata": orEmpty(u.Metadata), "tags": orNone(u.Tags),
+			"max_attempts": u.MaxAttempts, "created": u.CreatedAt, "life": life, "partial": partial,
+		})
+	if err != nil {
+		return fmt.Errorf("insert the upload: %w", err)
+	}
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Receiving})
+}
+
+// RefuseReceiving ends an upload whose content may not come in. Its bytes are to be removed afterwards. ErrFenced: it is
+// not the receiver's to end any more.
+func RefuseReceiving(ctx context.Context, tx pgx.Tx, user string, id upload.ID, epoch int64, e upload.Error) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": id}); err != nil {
+		return fmt.Errorf("release the room: %w", err)
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE slipway.uploads
+		SET status = 'failed', `+setError+`, receive_epoch = receive_epoch + 1, receive_held = false, unstaged_at = now(), expires_at = NULL,
+		    version = version + 1
+		WHERE id = @id AND user_id = @user AND status IN `+receiving+` AND receive_epoch = @epoch`,
+		errorArgs(e, args{"id": id, "user": user, "epoch": epoch}))
+	if err != nil {
+		return fmt.Errorf("refuse the upload: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrFenced
+	}
+	return WriteEvents(ctx, tx, user, upload.Event{UploadID: id, Type: upload.StatusChanged, Status: upload.Failed,
+		Data: map[string]any{"code": e.Code, "message": e.Message}})
 }

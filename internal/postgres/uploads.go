@@ -84,14 +84,15 @@ func insertStaged(ctx context.Context, tx DB, b *pgx.Batch, u upload.Upload, del
 	b.Queue(`
 		INSERT INTO slipway.uploads (
 			id, user_id, status, provider, resource_type, file_name, content_type, size, received_bytes, crc32c,
-			metadata, tags, max_attempts, job_id, created_at, staged_at, deliver_by, progress)
+			metadata, tags, max_attempts, job_id, created_at, staged_at, deliver_by, progress, segments)
 		VALUES (
 			@id, @user, 'queued', @provider, nullif(@resource_type, ''), @file_name, @content_type, @size, @size, @crc32c,
-			@metadata, @tags, @max_attempts, @job, @created, @created, now() + @deliver_within, 0.5)`,
+			@metadata, @tags, @max_attempts, @job, @created, @created, now() + @deliver_within, 0.5, @segments)`,
 		args{
 			"id": u.ID, "user": u.UserID, "provider": u.Provider, "resource_type": u.ResourceType, "file_name": u.FileName,
 			"content_type": u.ContentType, "size": u.Size, "crc32c": int64(u.CRC32C), "metadata": orEmpty(u.Metadata), "tags": orNone(u.Tags),
 			"max_attempts": u.MaxAttempts, "job": u.JobID, "created": u.CreatedAt, "deliver_within": deliverWithin,
+			"segments": u.Segments,
 		})
 	queueEvents(b, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Queued})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
@@ -147,7 +148,7 @@ type UploadFilter struct {
 	Limit    int
 }
 
-// ListUploads returns a user's uploads, newest first.
+// ListUploads returns a user's uploads, newest first, without the pieces of files.
 func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) ([]upload.Upload, error) {
 	where := ""
 	if len(f.Statuses) > 0 {
@@ -162,7 +163,7 @@ func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) (
 	rows, err := db.Query(ctx, `
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
-		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted')`+where+`
+		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted') AND NOT u.partial`+where+`
 		ORDER BY u.id DESC
 		LIMIT @limit`,
 		args{"user": user, "statuses": f.Statuses, "provider": f.Provider, "before": f.Before, "limit": f.Limit})

@@ -54,6 +54,15 @@ const (
 	ReceivingQuota Code = "concurrent_uploads_exceeded"
 	RateLimited    Code = "rate_limited"
 
+	// What is wrong with a resumable upload, or with a request for one.
+	OffsetConflict     Code = "offset_conflict"
+	ChecksumMismatch   Code = "checksum_mismatch"
+	UnsupportedVersion Code = "unsupported_version"
+	Interrupted        Code = "interrupted"
+	Locked             Code = "locked"
+	PartialUnfinished  Code = "partial_unfinished"
+	PartialUsed        Code = "partial_used"
+
 	// What is wrong with a direct upload, or with the claim to one.
 	DirectOff        Code = "direct_uploads_off"
 	ReservedOnly     Code = "reserved_only"
