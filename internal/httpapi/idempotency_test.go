@@ -249,7 +249,7 @@ func TestARefusalFreesItsKey(t *testing.T) {
 	kib := func(n int) string { return strings.Repeat("x", n<<10) }
 	s := open(t, func(a *API, _ *Options) { a.holdTo(postgres.Limits{StoredBytes: most(100 << 10)}) })
 	roomless := s.twin(t)
-	roomless.api.Ingest.Staging = full{roomless.api.Ingest.Staging}
+	roomless.api.Quotas.Disk = full{s.api.Ingest.Staging}
 	refused := map[string]struct {
 		send   func(key string) reply
 		status int

@@ -156,10 +156,7 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 	claims := postgres.Claims{Subject: u.UserID}
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
-			return postgres.AsUser(ctx, in.Pool, claims, func(tx pgx.Tx) error {
-				if err := s.key.Finish(ctx, tx); err != nil {
-					return err
-				}
+			return postgres.AsUserWith(ctx, in.Pool, claims, s.key.queueFinish, func(tx pgx.Tx) error {
 				var err error
 				if u.JobID, err = postgres.InsertPush(ctx, tx, in.Queue, u); err != nil {
 					return err
@@ -176,7 +173,7 @@ func (in *Ingest) Accept(ctx context.Context, r Request, s Staged) (upload.Uploa
 			Message: "The database was lost while the upload was being recorded. Ask for the upload by its id before sending it again."}
 	case err != nil:
 		in.Discard(s)
-		return u, unavailable(err)
+		return u, unavailable(taken(err))
 	}
 	s.hold.End()
 	u.Status, u.Version, u.Progress = upload.Queued, 1, 0.5

@@ -159,7 +159,18 @@ func (k *Key) Finish(ctx context.Context, tx pgx.Tx) error {
 	if k == nil {
 		return nil
 	}
-	err := postgres.FinishKey(ctx, tx, k.claim, k.ttl)
+	return taken(postgres.FinishKey(ctx, tx, k.claim, k.ttl))
+}
+
+// queueFinish is Finish, sent together with the beginning of the transaction. Its error is for taken.
+func (k *Key) queueFinish(b *pgx.Batch) {
+	if k != nil {
+		postgres.QueueFinishKey(b, k.claim, k.ttl)
+	}
+}
+
+// taken is what a sender is told whose key another has.
+func taken(err error) error {
 	if errors.Is(err, postgres.ErrKeyTaken) {
 		return errKeyTaken
 	}

@@ -119,20 +119,29 @@ func KeepKey(ctx context.Context, pool *pgxpool.Pool, k IdempotencyKey, lease, t
 	return err
 }
 
-// FinishKey says in the transaction that makes k's upload that it was made with k, for so long as ttl, be the claim
-// itself forgotten or not. Errors: ErrKeyTaken, and then the upload must not be made.
-func FinishKey(ctx context.Context, tx DB, k IdempotencyKey, ttl time.Duration) error {
-	tag, err := tx.Exec(ctx, `
+// QueueFinishKey says in the transaction that makes k's upload that it was made with k, for so long as ttl, be the
+// claim itself forgotten or not. Errors of b: ErrKeyTaken, and then the upload must not be made.
+func QueueFinishKey(b *pgx.Batch, k IdempotencyKey, ttl time.Duration) {
+	b.Queue(`
 		INSERT INTO slipway.idempotency_keys AS k (user_id, key, fingerprint, length, boundary, upload_id, final_at, expires_at)
 		VALUES (@user, @key, @fingerprint, @length, @boundary, @upload, now(), now() + @ttl)
 		ON CONFLICT (user_id, key) DO UPDATE
 		SET final_at = excluded.final_at, expires_at = excluded.expires_at
-		WHERE k.upload_id = excluded.upload_id`, k.args(0, ttl))
-	if err != nil {
+		WHERE k.upload_id = excluded.upload_id`, k.args(0, ttl),
+	).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return ErrKeyTaken
+		}
+		return nil
+	})
+}
+
+// FinishKey is QueueFinishKey in a transaction that has begun.
+func FinishKey(ctx context.Context, tx DB, k IdempotencyKey, ttl time.Duration) error {
+	b := &pgx.Batch{}
+	QueueFinishKey(b, k, ttl)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("finish an idempotency key: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrKeyTaken
 	}
 	return nil
 }

@@ -33,7 +33,12 @@ func (c Claims) encode() (string, error) {
 // AsUser runs f in a transaction that is bound by the request role's policies: it sees and writes
 // the rows of claims.Subject alone, whoever the pool logged in as. Role and claims are set in the
 // round trip that begins the transaction, and end with it.
-func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.Tx) error) (err error) {
+func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.Tx) error) error {
+	return AsUserWith(ctx, pool, claims, func(*pgx.Batch) {}, f)
+}
+
+// AsUserWith is AsUser, which sends what queue queues together with the beginning, before f is run.
+func AsUserWith(ctx context.Context, pool *pgxpool.Pool, claims Claims, queue func(*pgx.Batch), f func(pgx.Tx) error) error {
 	encoded, err := claims.encode()
 	if err != nil {
 		return err
@@ -46,6 +51,7 @@ func AsUser(ctx context.Context, pool *pgxpool.Pool, claims Claims, f func(pgx.T
 		       set_config('lock_timeout', '3s', true),
 		       set_config('idle_in_transaction_session_timeout', '5s', true)`,
 		args{"claims": encoded})
+	queue(b)
 	begun := pool.SendBatch(ctx, b)
 	tx := begun.Tx()
 	if tx != nil {
