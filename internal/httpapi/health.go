@@ -3,10 +3,12 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"slipway/internal/auth"
 	"slipway/internal/postgres"
 )
 
@@ -75,7 +77,7 @@ func (a *API) readyz(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	if c.Context().QueryArgs().Has("verbose") {
-		if r.Database.OK {
+		if r.Database.OK && a.operates(c) {
 			r.Staging.Room = a.room()
 		}
 		return answer(c, status, r)
@@ -119,6 +121,18 @@ func (a *API) readiness() readiness {
 	}
 	r.Ready = r.Database.OK && r.Staging.OK && !r.Draining
 	return r
+}
+
+// operates tells whether who asks may see what others' uploads come to: by a key of scope admin, or in development.
+func (a *API) operates(c *fiber.Ctx) bool {
+	shown := strings.Clone(c.Get(fiber.HeaderAuthorization))
+	if shown == "" {
+		return a.Auth.DevUser != ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	who, err := a.Auth.Identify(ctx, auth.Shown{Authorization: shown})
+	return err == nil && who.By == auth.ByKey && who.Anyone
 }
 
 // room tells how staging's room is used, nil where nobody counts or can tell.

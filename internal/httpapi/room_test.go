@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"slipway/internal/auth"
 	"slipway/internal/postgres"
 	"slipway/internal/quota"
 	"slipway/internal/upload"
@@ -83,14 +84,23 @@ func TestAFileWhoseLengthNobodyKnewEndsWhereTheRoomDoes(t *testing.T) {
 	}
 }
 
-func TestReadinessTellsHowTheRoomIsUsed(t *testing.T) {
+func TestReadinessTellsOperatorsHowTheRoomIsUsed(t *testing.T) {
 	s := openWithRoom(t, 10*mib)
 	_, err := s.api.Quotas.Hold(t.Context(), "bob", upload.NewID(), 8*mib)
 	must(t, err)
 	r := s.do(t, "POST", "/v1/uploads", strings.NewReader(strings.Repeat("x", 4*mib)))
 	wantCode(t, r, http.StatusInsufficientStorage, upload.NoRoom)
-	v := into[readiness](t, s.do(t, "GET", "/readyz?verbose", nil), http.StatusOK)
-	room := v.Staging.Room
+	ask := func(as string) *roomCheck {
+		return into[readiness](t, s.do(t, "GET", "/readyz?verbose", nil, as), http.StatusOK).Staging.Room
+	}
+	for who, as := range map[string]string{
+		"a user": as(t, "alice"), "nobody": as(t, ""), "a server": "Authorization: Bearer " + s.apiKey(t, auth.ActScope),
+	} {
+		if ask(as) != nil {
+			t.Errorf("%s sees how others use it", who)
+		}
+	}
+	room := ask("Authorization: Bearer " + s.apiKey(t, auth.AdminScope))
 	if room == nil || room.Budget == nil || *room.Budget != 10*mib || room.StagedBytes != 0 || room.HeldBytes != 8*mib || room.LeftBytes != 2*mib ||
 		room.WaitingFiles != 1 || room.DrainPerSecond != nil {
 		t.Errorf("got %+v", room)

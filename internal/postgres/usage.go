@@ -89,7 +89,7 @@ func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u
 		CROSS JOIN (
 			SELECT count(*) AS files, coalesce(sum(bytes), 0)::bigint AS bytes
 			FROM slipway.staging_reservations
-			WHERE user_id = @user AND upload_id IS DISTINCT FROM nullif(@except, '')::uuid AND expires_at > now()
+			WHERE user_id = @user AND bytes > 0 AND upload_id IS DISTINCT FROM nullif(@except, '')::uuid AND expires_at > now()
 		) h`,
 		args{"user": user, "except": string(except), "staged": everybody.StagedBytes, "stored": everybody.StoredBytes,
 			"uploads": everybody.Uploads, "receiving": everybody.Receiving, "requests": everybody.Requests},

@@ -401,6 +401,14 @@ func TestWithoutAMeasureTheWaitGrows(t *testing.T) {
 	}
 }
 
+func TestRoomInStagingDoesNotCountWhereUsersAreNotLimited(t *testing.T) {
+	q, pool := within(t, postgrestest.New(t), 10*mib, diskOf(1<<40))
+	hold(t, q, 5*mib)
+	if u, err := postgres.ReadUsage(t.Context(), pool, "alice", "", postgres.Limits{}); err != nil || u.Receiving != (postgres.Amount{}) {
+		t.Errorf("alice uses %+v, %v", u.Receiving, err)
+	}
+}
+
 func TestAUsersOwnQuotaIsToldBeforeTheRoomOfAll(t *testing.T) {
 	q, _ := process(t, postgrestest.New(t), postgres.Limits{StagedBytes: most(4 * mib)})
 	q.Disk, q.Budget = diskOf(1<<40), 10*mib
