@@ -20,13 +20,14 @@ CREATE POLICY every ON slipway.imports TO slipway_service USING (true) WITH CHEC
 GRANT INSERT (upload_id, user_id, url, file_name, resource_type, max_bytes, fetch_by) ON slipway.imports TO slipway_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON slipway.imports TO slipway_service;
 
--- The address is forgotten with the end of the import, whoever ends it.
+-- The address is forgotten with the end of the import, whoever ends it, and no room is held for it any more.
 -- +goose StatementBegin
 CREATE FUNCTION slipway.forget_import() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM slipway.imports WHERE upload_id = NEW.id;
+    DELETE FROM slipway.staging_reservations WHERE upload_id = NEW.id;
     RETURN NULL;
 END
 $$;

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -73,6 +74,20 @@ func (c *Config) checkStaging(faults *Faults) {
 	between(faults, "STAGING_RETENTION", s.Retention, 0, forever)
 	between(faults, "TRASH_RETENTION", s.TrashTTL, 0, forever)
 	between(faults, "UNFINISHED_TTL", s.UnfinishedTTL, time.Minute, forever)
+}
+
+func (c *Config) checkImports(faults *Faults) {
+	im := &c.Imports
+	between(faults, "IMPORT_CONCURRENCY", im.Files, 1, 256)
+	between(faults, "IMPORT_DEADLINE", im.Deadline, time.Minute, forever)
+	if slices.Equal(im.PrivateNetworks, []string{"off"}) {
+		im.PrivateNetworks = nil
+	}
+	for _, n := range im.PrivateNetworks {
+		if _, err := netip.ParsePrefix(n); err != nil && n != "on" {
+			faults.add("IMPORT_PRIVATE_NETWORKS", fmt.Sprintf("has %q, which is no network", n), "give networks such as 10.20.0.0/16,192.168.1.7/32, or on for all private ones")
+		}
+	}
 }
 
 func (c *Config) checkDelivery(need Need, faults *Faults) {

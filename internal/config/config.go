@@ -26,6 +26,7 @@ type Config struct {
 	Quotas     Quotas
 	Database   Database
 	Staging    Staging
+	Imports    Imports
 	Delivery   Delivery
 	Links      Links
 	Uploadcare Uploadcare
@@ -130,6 +131,14 @@ type Staging struct {
 	Retention     time.Duration `env:"STAGING_RETENTION" envDefault:"7d"` // of the bytes of a failed upload
 	UnfinishedTTL time.Duration `env:"UNFINISHED_TTL" envDefault:"24h"`   // of an upload that nobody goes on with
 	TrashTTL      time.Duration `env:"TRASH_RETENTION" envDefault:"7d"`   // of bytes that no upload needs
+}
+
+// Imports are files that are fetched from the web.
+type Imports struct {
+	On              bool          `env:"IMPORT" envDefault:"on"`
+	PrivateNetworks []string      `env:"IMPORT_PRIVATE_NETWORKS"`            // that files are fetched from as well, as networks; "on" is all
+	Files           int           `env:"IMPORT_CONCURRENCY" envDefault:"16"` // at once, in one worker
+	Deadline        time.Duration `env:"IMPORT_DEADLINE" envDefault:"24h"`   // in which a file has to have come
 }
 
 // Delivery is how staged files go to their providers.

@@ -37,6 +37,7 @@ func Load(o Options) (*Config, error) {
 	c.checkDatabase(o.Need, values["DATABASE_DIRECT_URL"], faults)
 	c.checkQuotas(faults)
 	c.checkStaging(faults)
+	c.checkImports(faults)
 	c.checkDelivery(o.Need, faults)
 	c.checkLinks(faults)
 	c.checkProviders(o.Need, faults)

@@ -83,7 +83,7 @@ func TestBadUploadsAreRefusedAndLeaveNoTrace(t *testing.T) {
 		"chunks over the limit":                  {request{body: chunked(kib(1025))}, 413, upload.TooLarge},
 		"a body over its provider's limit":       {request{path: "?provider=cloudinary&resource_type=raw", body: raw(kib(1))}, 413, upload.TooLargeForProvider},
 		"chunks over their provider's limit":     {request{path: "?provider=cloudinary&resource_type=raw", body: chunked(kib(1))}, 413, upload.TooLargeForProvider},
-		"an address to import from":              {request{body: raw(`{"url":"https://example.com/film.mp4"}`), headers: []string{"Content-Type: application/json"}}, 415, upload.UnsupportedMedia},
+		"an address to import from":              {request{body: raw(`{"url":"https://example.com/film.mp4"}`), headers: []string{"Content-Type: application/json"}}, 404, upload.ImportOff},
 		"a disposition that cannot be read":      {request{body: raw("hello"), headers: []string{`Content-Disposition: attachment; filename="`}}, 400, upload.InvalidRequest},
 		"a disposition with a path":              {request{body: raw("hello"), headers: []string{`Content-Disposition: attachment; filename="../film.mp4"`}}, 422, upload.InvalidFileName},
 		"a name of 300 bytes for a body":         {request{path: "?file_name=" + long, body: raw("hello")}, 422, upload.InvalidFileName},

@@ -65,11 +65,13 @@ func (a *API) upload(c *fiber.Ctx) error {
 	})
 }
 
-// createUpload takes a file as a form or as the body itself.
+// createUpload takes a file as a form or as the body itself, or the address of one.
 func (a *API) createUpload(c *fiber.Ctx) error {
 	take := a.takeBody
 	if kind, _, _ := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); kind == fiber.MIMEMultipartForm {
 		take = a.takeForm
+	} else if asksForImport(c) {
+		take = a.takeImport
 	}
 	u, err := take(c)
 	if err != nil {
@@ -200,10 +202,6 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 	}
 	r := described(query, nil, body.Declared())
 	r.FileName, r.ContentType = cmp.Or(r.FileName, name), strings.Clone(c.Get(fiber.HeaderContentType))
-	if kind, _, _ := mime.ParseMediaType(r.ContentType); kind == fiber.MIMEApplicationJSON && r.FileName == "" {
-		return upload.Upload{}, &upload.Error{Code: upload.UnsupportedMedia, FixableBy: upload.ByYou,
-			Message: "Importing from a URL is not offered yet. To upload a JSON file, give it a name, by Content-Disposition or ?file_name=, or send it in a form."}
-	}
 	key, made, err := a.claim(c, ingest.Call{Provider: r.Provider, FileName: r.FileName, Digest: digest})
 	switch {
 	case err != nil:

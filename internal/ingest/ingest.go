@@ -38,6 +38,7 @@ type Ingest struct {
 	ProviderRules   map[string]Rules // beside those, for files to one provider
 	MaxAttempts     int
 	DeliverWithin   time.Duration
+	Imports         *Imports      // nil: none
 	KeyTTL          time.Duration // that an idempotency key is remembered; 0: KeyTTL
 	KeyLease        time.Duration // that one is held by a request of which nothing is heard; 0: 30 s
 

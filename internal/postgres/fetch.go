@@ -45,20 +45,21 @@ func insertFetch(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, prio
 	return res.Job.ID, nil
 }
 
-// InsertImport inserts an upload that is to be fetched, with the job that will, and its first event. It is the last
-// step of its transaction.
-func InsertImport(ctx context.Context, tx DB, u upload.Upload, im Import, within time.Duration) error {
+// InsertImport inserts an upload that is to be fetched, with the job that will, and its first event, and returns when it
+// is given up. It is the last step of its transaction.
+func InsertImport(ctx context.Context, tx DB, u upload.Upload, im Import, within time.Duration) (expires time.Time, err error) {
 	b := &pgx.Batch{}
 	b.Queue(`
 		INSERT INTO slipway.uploads (
 			id, user_id, status, provider, resource_type, file_name, content_type, metadata, tags, job_id, max_attempts, created_at, expires_at)
 		VALUES (
 			@id, @user, 'fetching', @provider, nullif(@resource_type, ''), @file_name, @content_type, @metadata, @tags, @job, @max_attempts,
-			@created, now() + @within)`,
+			@created, now() + @within)
+		RETURNING expires_at`,
 		args{
 			"id": u.ID, "user": u.UserID, "provider": u.Provider, "resource_type": im.ResourceType, "file_name": u.FileName, "content_type": u.ContentType,
 			"metadata": orEmpty(u.Metadata), "tags": orNone(u.Tags), "job": u.JobID, "max_attempts": u.MaxAttempts, "created": u.CreatedAt, "within": within,
-		})
+		}).QueryRow(func(row pgx.Row) error { return row.Scan(&expires) })
 	b.Queue(`
 		INSERT INTO slipway.imports (upload_id, user_id, url, file_name, resource_type, max_bytes, fetch_by)
 		VALUES (@id, @user, @url, @file_name, @resource_type, @max_bytes, now() + @within)`,
@@ -67,9 +68,9 @@ func InsertImport(ctx context.Context, tx DB, u upload.Upload, im Import, within
 		})
 	queueEvents(b, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Fetching})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("insert the import: %w", err)
+		return expires, fmt.Errorf("insert the import: %w", err)
 	}
-	return nil
+	return expires, nil
 }
 
 // TakeFetch begins an attempt: the lease goes to owner for ttl, and with it the right to add bytes. It returns

@@ -63,6 +63,10 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	river.AddWorker(kinds, &verifier{worker: w})
 	river.AddWorker(kinds, &deleter{worker: w})
 	river.AddWorker(kinds, &hinter{worker: w})
+	for _, l := range s.Beside {
+		l.Add(kinds)
+		queues[l.Queue] = river.QueueConfig{MaxWorkers: l.AtOnce}
+	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:               names.Schema,
 		Workers:              kinds,

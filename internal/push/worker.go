@@ -37,6 +37,15 @@ type Settings struct {
 	PollOnly      bool                            // the database announces no jobs: look for them each second
 	Poll          time.Duration                   // how often jobs whose time has come are looked for; 0: 5 s
 	Settle        time.Duration                   // how long a stopped push may still come to an asset; 0: 2.5 min
+	Beside        []Lane                          // that the process works beside pushes
+}
+
+// Lane is a queue of jobs of a kind that is not ours. One client of River's has to work all kinds that there are:
+// those that it does not know it would discard.
+type Lane struct {
+	Queue  string
+	AtOnce int // of its jobs
+	Add    func(*river.Workers)
 }
 
 // worker works the push jobs of one process.

@@ -85,6 +85,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	imports, err := process.Imports(c)
+	if err != nil {
+		return err
+	}
 	quotas := process.Quotas(c, base, log)
 	defer quotas.Close()
 	server.Mount(&httpapi.API{
@@ -93,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 			Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Quotas: quotas, Log: log,
 			Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 			MaxBytes: most, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
-			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline,
+			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline, Imports: imports,
 			KeyTTL: c.HTTP.KeyTTL,
 		},
 		Quotas:      quotas,

@@ -17,13 +17,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/riverqueue/river"
 
 	"slipway/internal/config"
+	"slipway/internal/fetch"
+	"slipway/internal/fetch/source"
+	"slipway/internal/ingest"
 	"slipway/internal/postgres"
 	"slipway/internal/process"
 	"slipway/internal/push"
+	"slipway/internal/quota"
 	"slipway/internal/scan"
 	"slipway/internal/sweep"
+	"slipway/internal/upload"
 )
 
 // Options say how a worker runs.
@@ -53,9 +59,16 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		host = "worker"
 	}
+	owner := host + "/" + strconv.Itoa(os.Getpid()) + "/" + uuid.NewString()[:8]
+	quotas := process.Quotas(c, base, log)
+	defer quotas.Close()
+	fetcher, err := fetcher(c, base, quotas, owner, log)
+	if err != nil {
+		return err
+	}
 	settings := push.Settings{
 		Installation:  base.Installation.ID,
-		Owner:         host + "/" + strconv.Itoa(os.Getpid()) + "/" + uuid.NewString()[:8],
+		Owner:         owner,
 		FilesInFlight: c.Delivery.Files,
 		PartsInFlight: c.Delivery.PartsPerFile,
 		Connections:   cmp.Or(c.Delivery.Connections, 4*runtime.GOMAXPROCS(0)),
@@ -63,6 +76,9 @@ func Run(ctx context.Context, o Options) error {
 		Scanner:       scanner(c),
 		VerifyWithin:  c.Delivery.Deadline,
 		PollOnly:      base.Polls != "",
+		Beside: []push.Lane{{Queue: upload.FetchQueue, AtOnce: c.Imports.Files, Add: func(kinds *river.Workers) {
+			river.AddWorker(kinds, fetcher)
+		}}},
 	}
 	var service *push.Service
 	if err := process.Await(ctx, log, func() (err error) {
@@ -108,6 +124,28 @@ func scanner(c *config.Config) push.Scanner {
 		return scan.Command(command)
 	}
 	return nil
+}
+
+// fetcher brings files from the web into staging, as the API takes them in.
+func fetcher(c *config.Config, base *process.Base, quotas *quota.Quotas, owner string, log *slog.Logger) (*fetch.Worker, error) {
+	imports, err := process.Imports(c)
+	if err != nil {
+		return nil, err
+	}
+	most, err := process.MaxBytes(c, base)
+	if err != nil {
+		return nil, err
+	}
+	var web *source.Client
+	if imports != nil {
+		web = source.NewClient(imports.Policy, source.Options{})
+	}
+	return fetch.New(&ingest.Ingest{
+		Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, Quotas: quotas, Log: log,
+		Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
+		MaxBytes: most, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
+		DeliverWithin: c.Delivery.Deadline, Imports: imports,
+	}, web, fetch.Settings{Owner: owner, LeaseTTL: push.LeaseTTL}), nil
 }
 
 // awaitIdle returns when no upload waits for delivery any more, or when ctx ends.
