@@ -79,7 +79,7 @@ func (r *reconciler) inTrash(ctx context.Context, needed []staging.Entry) error 
 func (r *reconciler) missing(ctx context.Context, rows []postgres.StagedUpload) error {
 	var lost []upload.ID
 	for _, row := range rows {
-		f, err := r.base.Staging.Open(ctx, row.ID)
+		f, err := r.base.Staging.Open(ctx, row.ID, row.Segments...)
 		switch {
 		case errors.Is(err, staging.ErrMissing):
 			lost = append(lost, row.ID)

@@ -73,10 +73,13 @@ func endUpload(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, to upl
 	if err != nil {
 		return u, err
 	}
+	if err := Release(ctx, tx, u.ID); err != nil {
+		return u, err
+	}
 	from := u.Status
 	u, err = oneUpload(tx.Query(ctx, `
 		UPDATE slipway.uploads u
-		SET status = @to, lease_epoch = lease_epoch + 1, receive_epoch = receive_epoch + 1, lease_owner = NULL, lease_until = NULL,
+		SET status = @to, lease_epoch = lease_epoch + 1, receive_epoch = receive_epoch + 1, receive_held = false, lease_owner = NULL, lease_until = NULL,
 		    attempt = CASE @to WHEN 'deleting' THEN 0 ELSE u.attempt END, next_attempt_at = NULL, expires_at = NULL,
 		    staged_until = CASE WHEN u.staged_at IS NOT NULL AND u.unstaged_at IS NULL THEN now() END,
 		    error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL, version = version + 1

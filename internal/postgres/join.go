@@ -57,6 +57,24 @@ func JoinPieces(ctx context.Context, tx pgx.Tx, user string, to upload.ID, piece
 	return WriteEvents(ctx, tx, user, events...)
 }
 
+// UnstageJoined writes down that the bytes of up to limit pieces leave staging, and returns whose: the file that they are
+// pieces of has let its own go. It comes before they are removed.
+func UnstageJoined(ctx context.Context, db DB, limit int) ([]upload.ID, error) {
+	rows, err := db.Query(ctx, `
+		UPDATE slipway.uploads u
+		SET unstaged_at = now(), version = version + 1
+		FROM (
+			SELECT p.id
+			FROM slipway.uploads p
+			WHERE p.status = 'joined' AND p.unstaged_at IS NULL AND NOT EXISTS (
+			    SELECT FROM slipway.uploads f WHERE f.id = p.joined_to AND f.unstaged_at IS NULL)
+			LIMIT @limit
+			FOR UPDATE OF p SKIP LOCKED) piece
+		WHERE u.id = piece.id
+		RETURNING u.id`, args{"limit": limit})
+	return collect("let the bytes of pieces go", rows, err, pgx.RowTo[upload.ID])
+}
+
 // TusSaid is what a tus client said of an upload when it made it, as it said it.
 type TusSaid struct {
 	Metadata string // Upload-Metadata

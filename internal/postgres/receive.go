@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"slipway/internal/upload"
 )
@@ -155,8 +156,8 @@ func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Receive
 func FinishReceiving(ctx context.Context, tx pgx.Tx, u upload.Upload, r Received, deliverWithin time.Duration) (upload.Upload, error) {
 	a := r.args(u.UserID, u.ID)
 	a["job"], a["deliver_within"] = u.JobID, deliverWithin
-	if _, err := tx.Exec(ctx, `DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": u.ID}); err != nil {
-		return u, fmt.Errorf("release the room: %w", err)
+	if err := Release(ctx, tx, u.ID); err != nil {
+		return u, err
 	}
 	done, err := oneUpload(tx.Query(ctx, `
 		UPDATE slipway.uploads u
@@ -197,8 +198,8 @@ func InsertReceiving(ctx context.Context, tx DB, u upload.Upload, partial bool, 
 // RefuseReceiving ends an upload whose content may not come in. Its bytes are to be removed afterwards. ErrFenced: it is
 // not the receiver's to end any more.
 func RefuseReceiving(ctx context.Context, tx pgx.Tx, user string, id upload.ID, epoch int64, e upload.Error) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM slipway.staging_reservations WHERE upload_id = @id`, args{"id": id}); err != nil {
-		return fmt.Errorf("release the room: %w", err)
+	if err := Release(ctx, tx, id); err != nil {
+		return err
 	}
 	tag, err := tx.Exec(ctx, `
 		UPDATE slipway.uploads
@@ -214,4 +215,37 @@ func RefuseReceiving(ctx context.Context, tx pgx.Tx, user string, id upload.ID, 
 	}
 	return WriteEvents(ctx, tx, user, upload.Event{UploadID: id, Type: upload.StatusChanged, Status: upload.Failed,
 		Data: map[string]any{"code": e.Code, "message": e.Message}})
+}
+
+// FinishReceived sends up to limit uploads on their way whose bytes are all there although nobody has been able to say so, and
+// returns how many: their senders need not come back.
+func FinishReceived(ctx context.Context, pool *pgxpool.Pool, q *Queue, limit int, deliverWithin time.Duration) (n int, err error) {
+	for more := true; more && n < limit && err == nil; {
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			more = false
+			r, err := oneReception(tx.Query(ctx, `
+				SELECT `+receptionColumns+`
+				FROM slipway.uploads u
+				WHERE u.status = 'receiving' AND NOT u.partial AND u.received_bytes = u.size
+				ORDER BY u.expires_at
+				LIMIT 1
+				FOR UPDATE SKIP LOCKED`, args{}))
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if r.JobID, err = InsertPush(ctx, tx, q, r.Upload); err != nil {
+				return err
+			}
+			_, err = FinishReceiving(ctx, tx, r.Upload, Received{Epoch: r.ReceiveEpoch, Size: r.Size, Offset: r.Received, CRC32C: r.CRC32C, Segments: r.Segments}, deliverWithin)
+			more = true
+			return err
+		})
+		if more && err == nil {
+			n++
+		}
+	}
+	return n, err
 }

@@ -16,10 +16,12 @@ type StagedUpload struct {
 	ID     upload.ID
 	Status upload.Status
 	Size   int64
+
+	Segments []upload.Segment
 }
 
 const stagedUploads = `
-	SELECT id, status, size
+	SELECT id, status, size, segments
 	FROM slipway.uploads
 	WHERE unstaged_at IS NULL AND staged_at IS NOT NULL AND status IN ('queued', 'pushing', 'retrying', 'failed')`
 

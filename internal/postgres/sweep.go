@@ -42,11 +42,11 @@ func ExpireUnfinished(ctx context.Context, pool *pgxpool.Pool, limit int) (int, 
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
 			UPDATE slipway.uploads u
-			SET status = 'expired', receive_epoch = receive_epoch + 1, staged_until = now(), version = version + 1
+			SET status = 'expired', receive_epoch = receive_epoch + 1, receive_held = false, staged_until = now(), version = version + 1
 			FROM (
 				SELECT id
 				FROM slipway.uploads
-				WHERE status = 'receiving' AND expires_at < now()
+				WHERE status = 'receiving' AND expires_at < now() AND (partial OR received_bytes IS DISTINCT FROM size)
 				ORDER BY expires_at
 				LIMIT @limit
 				FOR UPDATE SKIP LOCKED) over
@@ -58,6 +58,11 @@ func ExpireUnfinished(ctx context.Context, pool *pgxpool.Pool, limit int) (int, 
 		}
 		n = len(found)
 		slices.SortFunc(found, func(a, b upload.Upload) int { return strings.Compare(a.UserID, b.UserID) })
+		for _, u := range found {
+			if err := Release(ctx, tx, u.ID); err != nil {
+				return err
+			}
+		}
 		for _, u := range found {
 			if err := WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: upload.Expired}); err != nil {
 				return err

@@ -143,8 +143,8 @@ func TestWhatWaitsForAQuestionThatNobodyAsksIsAskedFor(t *testing.T) {
 func TestAnUploadThatNobodyGoesOnWithExpires(t *testing.T) {
 	p := newPlace(t, time.Hour)
 	over, coming := p.accept(t), p.accept(t)
-	p.exec(t, `UPDATE slipway.uploads SET status = 'receiving', expires_at = now() + interval '1 hour' WHERE id = $1`, coming.ID)
-	p.exec(t, `UPDATE slipway.uploads SET status = 'receiving', expires_at = now() - interval '1 second', receive_epoch = 3 WHERE id = $1`, over.ID)
+	p.exec(t, `UPDATE slipway.uploads SET status = 'receiving', received_bytes = 3, expires_at = now() + interval '1 hour' WHERE id = $1`, coming.ID)
+	p.exec(t, `UPDATE slipway.uploads SET status = 'receiving', received_bytes = 3, expires_at = now() - interval '1 second', receive_epoch = 3 WHERE id = $1`, over.ID)
 	p.await(t, over.ID, "expired and unstaged", func(u upload.Upload) bool { return u.Status == upload.Expired && u.Unstaged != nil })
 	p.awaitRow(t, `
 		SELECT u.receive_epoch = 4 AND EXISTS (SELECT FROM slipway.upload_events e WHERE e.upload_id = u.id AND e.status = 'expired')

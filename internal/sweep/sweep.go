@@ -16,18 +16,19 @@ import (
 
 // Sweeper runs in every worker process; any number may run at once.
 type Sweeper struct {
-	Pool       *pgxpool.Pool
-	Queue      *postgres.Queue
-	Staging    staging.Store
-	LeaseTTL   time.Duration // of the leases that it reaps
-	KeepFailed time.Duration
-	KeepTrash  time.Duration // what nobody needs of staging
-	AskedFor   time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
-	ReapEvery  time.Duration // 0: 1 s, so that no takeover comes later than 17 s after a death
-	TidyEvery  time.Duration // 0: 30 s
-	ClearEvery time.Duration // 0: 10 min
-	Grace      time.Duration // 0: Grace
-	Log        *slog.Logger
+	Pool          *pgxpool.Pool
+	Queue         *postgres.Queue
+	Staging       staging.Store
+	LeaseTTL      time.Duration // of the leases that it reaps
+	DeliverWithin time.Duration // of what has come in without anybody to say so
+	KeepFailed    time.Duration
+	KeepTrash     time.Duration // what nobody needs of staging
+	AskedFor      time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
+	ReapEvery     time.Duration // 0: 1 s, so that no takeover comes later than 17 s after a death
+	TidyEvery     time.Duration // 0: 30 s
+	ClearEvery    time.Duration // 0: 10 min
+	Grace         time.Duration // 0: Grace
+	Log           *slog.Logger
 }
 
 // What one look may take.
@@ -96,6 +97,11 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	} else if n > 0 {
 		s.Log.Warn("deletions had no job that would run", "files", n)
 	}
+	if n, err := postgres.FinishReceived(ctx, s.Pool, s.Queue, unstageBatch, s.DeliverWithin); err != nil {
+		s.Log.Warn("send uploads on their way that are all there", "error", err)
+	} else if n > 0 {
+		s.Log.Warn("uploads were all there and not on their way", "uploads", n)
+	}
 	if n, err := postgres.ExpireUnfinished(ctx, s.Pool, unstageBatch); err != nil {
 		s.Log.Warn("end uploads that nobody goes on with", "error", err)
 	} else if n > 0 {
@@ -133,7 +139,28 @@ func (s *Sweeper) tidy(ctx context.Context) {
 			}
 		}
 		if len(ids) < unstageBatch {
-			return
+			break
+		}
+	}
+	if err := s.unstageJoined(ctx); err != nil {
+		s.Log.Warn("let the bytes of pieces go", "error", err)
+	}
+}
+
+// unstageJoined lets the bytes go that came in as pieces of files.
+func (s *Sweeper) unstageJoined(ctx context.Context) error {
+	for {
+		ids, err := postgres.UnstageJoined(ctx, s.Pool, unstageBatch)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := s.Staging.Remove(ctx, id); err != nil {
+				return err
+			}
+		}
+		if len(ids) < unstageBatch {
+			return nil
 		}
 	}
 }

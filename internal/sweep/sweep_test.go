@@ -59,7 +59,7 @@ func newPlace(t *testing.T, ttl time.Duration) *place {
 		Providers: []string{"uploadcare"}, DefaultProvider: "uploadcare", MaxAttempts: 3, DeliverWithin: time.Hour,
 	}}
 	p.sweeper = sweep.Sweeper{
-		Pool: pool, Queue: queue, Staging: store, LeaseTTL: ttl, KeepFailed: time.Hour, KeepTrash: time.Hour, Log: log,
+		Pool: pool, Queue: queue, Staging: store, LeaseTTL: ttl, DeliverWithin: time.Hour, KeepFailed: time.Hour, KeepTrash: time.Hour, Log: log,
 		ReapEvery: 20 * time.Millisecond, TidyEvery: 20 * time.Millisecond, ClearEvery: 20 * time.Millisecond,
 	}
 	p.run(t)
