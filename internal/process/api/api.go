@@ -52,8 +52,11 @@ func Run(ctx context.Context, o Options) error {
 		log.Warn("whoever brings no token is taken for DEV_USER", "user", c.Auth.DevUser)
 	}
 
-	secret, err := sharedSecret(ctx, c, base)
-	if err != nil {
+	var secret []byte
+	if err := process.Await(ctx, log, func() (err error) {
+		secret, err = sharedSecret(ctx, c, base)
+		return err
+	}); err != nil {
 		return err
 	}
 	adminListener := o.Admin
@@ -100,15 +103,16 @@ func Run(ctx context.Context, o Options) error {
 			MaxAttempts: c.Delivery.MaxAttempts, DeliverWithin: c.Delivery.Deadline, Imports: imports,
 			KeyTTL: c.HTTP.KeyTTL,
 		},
-		Quotas:   quotas,
-		Direct:   direct(c, base, quotas),
-		Webhooks: webhooks(c),
-		Pool:     base.Pool,
-		Hub:      hub, UnfinishedTTL: c.Staging.UnfinishedTTL,
-		Links:       process.Links(c),
-		Delivery:    c.Links.Delivery,
-		UploadWait:  c.HTTP.UploadWait,
-		PublicFiles: c.HTTP.PublicFiles,
+		Quotas:        quotas,
+		Direct:        direct(c, base, quotas),
+		Webhooks:      webhooks(c),
+		Pool:          base.Pool,
+		Hub:           hub,
+		UnfinishedTTL: c.Staging.UnfinishedTTL,
+		Links:         process.Links(c),
+		Delivery:      c.Links.Delivery,
+		UploadWait:    c.HTTP.UploadWait,
+		PublicFiles:   c.HTTP.PublicFiles,
 	})
 
 	// The hub outlives ctx: whoever waits for news is answered by the drain.
