@@ -106,3 +106,85 @@ func TestReadinessTellsOperatorsHowTheRoomIsUsed(t *testing.T) {
 		t.Errorf("got %+v", room)
 	}
 }
+
+// left is how many bytes there is room for, once what was taken for small files is given back.
+func (s *site) left(t *testing.T) int64 {
+	t.Helper()
+	s.api.Quotas.Close()
+	_, left, err := s.api.Quotas.Room(t.Context())
+	must(t, err)
+	return left
+}
+
+func TestAResumableUploadHoldsItsRoomToItsEnd(t *testing.T) {
+	tus := func(s *site, t *testing.T, method, path, body string, headers ...string) reply {
+		return s.do(t, method, path, strings.NewReader(body), append(headers, "Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream")...)
+	}
+	create := func(s *site, t *testing.T, how string) (path string) {
+		r := tus(s, t, "POST", "/v1/tus/", "", how)
+		if r.StatusCode != http.StatusCreated {
+			t.Fatalf("got %d %s, want 201", r.StatusCode, r.text)
+		}
+		return r.Header.Get("Location")
+	}
+	id := func(path string) string { return path[strings.LastIndex(path, "/")+1:] }
+	const six = "Upload-Length: 6291456"
+	for name, tt := range map[string]struct {
+		how  string
+		end  func(s *site, t *testing.T, path string)
+		left int64 // bytes of 10 MiB, in the end
+	}{
+		"one that is terminated": {six, func(s *site, t *testing.T, path string) { tus(s, t, "DELETE", path, "") }, 10 * mib},
+		"one that is canceled":   {six, func(s *site, t *testing.T, path string) { s.do(t, "POST", "/v1/uploads/"+id(path)+"/cancel", nil) }, 10 * mib},
+		"one that is deleted":    {six, func(s *site, t *testing.T, path string) { s.do(t, "DELETE", "/v1/uploads/"+id(path), nil) }, 10 * mib},
+		"one that expires": {six, func(s *site, t *testing.T, path string) {
+			_, err := s.pool.Exec(t.Context(), `UPDATE slipway.uploads SET expires_at = now() - interval '1 second'`)
+			must(t, err)
+			_, err = postgres.ExpireUnfinished(t.Context(), s.pool, 10)
+			must(t, err)
+		}, 10 * mib},
+		"one that is received": {six, func(s *site, t *testing.T, path string) {
+			tus(s, t, "PATCH", path, strings.Repeat("x", 3*mib), "Upload-Offset: 0")
+			if left := s.left(t); left != 4*mib {
+				t.Errorf("in between there is room for %d bytes, want %d", left, 4*mib)
+			}
+			tus(s, t, "PATCH", path, strings.Repeat("x", 3*mib), fmt.Sprintf("Upload-Offset: %d", 3*mib))
+		}, 4 * mib},
+		"one whose length is said later": {"Upload-Defer-Length: 1", func(s *site, t *testing.T, path string) {
+			tus(s, t, "PATCH", path, strings.Repeat("x", 5*mib), "Upload-Offset: 0")
+			if left := s.left(t); left > 5*mib {
+				t.Errorf("in between there is room for %d bytes, want at most %d", left, 5*mib)
+			}
+			wantCode(t, tus(s, t, "POST", "/v1/tus/", "", six), http.StatusInsufficientStorage, upload.NoRoom)
+			tus(s, t, "PATCH", path, strings.Repeat("x", mib), fmt.Sprintf("Upload-Offset: %d", 5*mib), six)
+		}, 4 * mib},
+		"one that grows too long": {"Upload-Defer-Length: 1", func(s *site, t *testing.T, path string) {
+			hold, err := s.api.Quotas.Hold(t.Context(), "bob", upload.NewID(), 7*mib)
+			must(t, err)
+			r := tus(s, t, "PATCH", path, strings.Repeat("x", 4*mib), "Upload-Offset: 0")
+			wantCode(t, r, http.StatusInsufficientStorage, upload.NoRoom)
+			wantWait(t, "in its middle", r.Header)
+			hold.Release()
+			at, err := strconv.Atoi(tus(s, t, "HEAD", path, "").Header.Get("Upload-Offset"))
+			if err != nil || at < 2*mib {
+				t.Errorf("%d bytes of it are kept, %v", at, err)
+			}
+			tus(s, t, "PATCH", path, strings.Repeat("x", 6*mib-at), fmt.Sprintf("Upload-Offset: %d", at), six)
+		}, 4 * mib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openWithRoom(t, 10*mib)
+			path := create(s, t, tt.how)
+			if tt.how == six {
+				r := tus(s, t, "POST", "/v1/tus/", "", six)
+				wantCode(t, r, http.StatusInsufficientStorage, upload.NoRoom)
+				wantWait(t, "a second one", r.Header)
+			}
+			tt.end(s, t, path)
+			if left := s.left(t); left != tt.left {
+				t.Errorf("in the end there is room for %d bytes, want %d", left, tt.left)
+			}
+		})
+	}
+}

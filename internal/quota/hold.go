@@ -78,10 +78,25 @@ func (q *Quotas) Resume(ctx context.Context, user string, id upload.ID, length, 
 		return nil, err
 	case held && length >= 0:
 		h.bytes, h.room = length, length
+	case length >= 0:
+		err = h.again(ctx, length)
 	default:
-		_, err = h.grow(ctx, max(received, length, 1))
+		_, err = h.grow(ctx, max(received, 1))
 	}
 	return h, err
+}
+
+// again holds so many bytes for an upload that counts already.
+func (h *Hold) again(ctx context.Context, length int64) error {
+	if h.quotas.uploads() {
+		if _, err := h.growBytes(ctx, length); err != nil {
+			return err
+		}
+	}
+	if !h.quotas.staging() {
+		return nil
+	}
+	return h.takeRoom(ctx, length)
 }
 
 // begin holds room for the first time, where it may in the process's share.
