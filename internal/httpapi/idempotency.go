@@ -56,15 +56,17 @@ func invalidKey(cause error) error {
 }
 
 // claim takes the key of a request that makes an upload, nil if it has none, before anything is refused that an
-// earlier request with the key may have got; or it returns the upload that one has made. Of the call it is told
-// what no header says. Errors are coded: InvalidKey, KeyReused, KeyInFlight, Gone, Unavailable.
+// earlier request with the key may have got; or it returns the upload that one has made. Of the call it is told what
+// the body's length and its boundary do not say. Errors are coded: InvalidKey, KeyReused, KeyInFlight, Gone, Unavailable.
 func (a *API) claim(c *fiber.Ctx, call ingest.Call) (*ingest.Key, *upload.Upload, error) {
 	var err error
 	if call.Key, err = idempotencyKey(c); err != nil || call.Key == "" {
 		return nil, nil, err
 	}
 	call.User, call.Route = user(c), c.Route().Path
-	call.Length = max(int64(c.Request().Header.ContentLength()), -1)
+	if call.Length == 0 {
+		call.Length = max(int64(c.Request().Header.ContentLength()), -1)
+	}
 	if _, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err == nil {
 		call.Boundary = len(params["boundary"])
 	}

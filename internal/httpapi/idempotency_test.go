@@ -259,7 +259,7 @@ func TestARefusalFreesItsKey(t *testing.T) {
 		}, 413},
 		"one of unknown length over it": {func(key string) reply {
 			return s.do(t, "POST", "/v1/uploads", unsized{strings.NewReader(kib(1100))}, withKey(key))
-		}, 429},
+		}, 413},
 		"a file over the quota": {func(key string) reply {
 			return s.do(t, "POST", "/v1/uploads", strings.NewReader(kib(101)), withKey(key))
 		}, 413},
@@ -542,3 +542,43 @@ func TestAKeyMakesOneUploadWhoeverIsAsked(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestAKeyMakesOneUploadByTus(t *testing.T) {
+	s := open(t, nil)
+	create := func(body string, headers ...string) reply {
+		return s.do(t, "POST", "/v1/tus/", strings.NewReader(body), append([]string{"Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream"}, headers...)...)
+	}
+	first := create("", "Upload-Length: 5", withKey("k"))
+	again := create("", "Upload-Length: 5", withKey("k"))
+	at := first.Header.Get("Location")
+	if first.StatusCode != 201 || again.StatusCode != 201 || at == "" || again.Header.Get("Location") != at || again.Header.Get(headerReplayed) == "" || again.Header.Get("Upload-Offset") != "0" {
+		t.Fatalf("got %d %v and then %d %v", first.StatusCode, first.Header, again.StatusCode, again.Header)
+	}
+	wantCode(t, create("", "Upload-Length: 6", withKey("k")), 422, upload.KeyReused)
+	wantCode(t, create("", "Upload-Length: 5", "Upload-Concat: partial", withKey("k")), 422, upload.KeyReused)
+	wantCode(t, create("", "Upload-Length: 5", withKey(`""`)), 400, upload.InvalidKey)
+
+	half := create("hel", "Upload-Length: 5", withKey("with-bytes"))
+	if again := create("hel", "Upload-Length: 5", withKey("with-bytes")); half.Header.Get("Upload-Offset") != "3" || again.Header.Get("Upload-Offset") != "3" || again.Header.Get("Location") != half.Header.Get("Location") {
+		t.Errorf("with bytes: %d %v and then %d %v", half.StatusCode, half.Header, again.StatusCode, again.Header)
+	}
+	if r := create("", "Upload-Length: 2000000", withKey("refused")); r.StatusCode != 413 {
+		t.Errorf("a file that is too large got %d %s", r.StatusCode, r.text)
+	}
+	if r := create("", "Upload-Length: 7", withKey("refused")); r.StatusCode != 201 || r.Header.Get(headerReplayed) != "" {
+		t.Errorf("after a refusal: %d %s", r.StatusCode, r.text)
+	}
+
+	piece := func(name string) string {
+		return create("hello", "Upload-Length: 5", "Upload-Concat: partial", withKey(name)).Header.Get("Location")
+	}
+	concat := "Upload-Concat: final;" + piece("piece-1") + " " + piece("piece-2")
+	joined, same := create("", concat, withKey("final")), create("", concat, withKey("final"))
+	if joined.StatusCode != 201 || same.StatusCode != 201 || joined.Header.Get("Location") != same.Header.Get("Location") || same.Header.Get(headerReplayed) == "" {
+		t.Errorf("joined: %d %v and then %d %v", joined.StatusCode, joined.Header, same.StatusCode, same.Header)
+	}
+	wantCode(t, create("hello", "Upload-Length: 5", "Upload-Concat: partial", withKey("piece-1")), 410, upload.Gone)
+	if n := s.count(t, "slipway.idempotency_keys WHERE final_at IS NULL"); n > 0 {
+		t.Errorf("%d keys are held", n)
+	}
+}

@@ -187,6 +187,14 @@ func (a *API) tusCreate(c *fiber.Ctx) error {
 	case r.Length >= 0 && sent > r.Length:
 		return errTooMany(sent, r.Length)
 	}
+	key, made, err := a.claim(c, ingest.Call{Provider: r.Provider, FileName: r.FileName, Source: said.Concat, Length: r.Length})
+	switch {
+	case err != nil:
+		return err
+	case made != nil:
+		return a.tusMade(c, made.ID)
+	}
+	r.Key = key
 	ctx, cancel := context.WithTimeout(a.server.cutting, recordTime)
 	defer cancel()
 	u, err := a.resumable.Begin(ctx, r, partial, said)
@@ -219,6 +227,14 @@ func (a *API) tusJoin(c *fiber.Ctx, r ingest.Request, pieces []upload.ID, said p
 	if err != nil {
 		return err
 	}
+	key, made, err := a.claim(c, ingest.Call{Provider: r.Provider, FileName: r.FileName, Source: said.Concat})
+	switch {
+	case err != nil:
+		return err
+	case made != nil:
+		return a.tusMade(c, made.ID)
+	}
+	r.Key = key
 	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
 	defer cancel()
 	u, err := a.resumable.Join(ctx, r, pieces, said)
@@ -228,6 +244,21 @@ func (a *API) tusJoin(c *fiber.Ctx, r ingest.Request, pieces []upload.ID, said p
 	c.Locals(uploadKey{}, u.ID)
 	c.Location(tusPath + string(u.ID))
 	setStatusLink(c, u.ID)
+	return c.SendStatus(http.StatusCreated)
+}
+
+// tusMade answers whoever makes an upload again by the same key: where it is, and how far it has come.
+func (a *API) tusMade(c *fiber.Ctx, id upload.ID) error {
+	ctx, cancel := context.WithTimeout(a.server.cutting, queryTime)
+	defer cancel()
+	r, err := a.resumable.Look(ctx, user(c), id)
+	if err != nil {
+		return databaseError(err, noUpload)
+	}
+	c.Location(tusPath + string(id))
+	setStatusLink(c, id)
+	c.Set(headerUploadOffset, strconv.FormatInt(r.Received, 10))
+	setExpires(c, r)
 	return c.SendStatus(http.StatusCreated)
 }
 

@@ -31,9 +31,9 @@ type Call struct {
 	Route    string
 	Provider string
 	FileName string
-	Source   string // the address that is imported from, "" for what comes with the request
+	Source   string // what the file is made of when that does not come with the request: an address, or pieces
 	Digest   Digest
-	Length   int64 // bytes of the body as declared, -1 when they were not
+	Length   int64 // bytes of the file or of the body as declared, -1 when they were not
 	Boundary int   // bytes of what parts a form, 0 where there is none
 }
 

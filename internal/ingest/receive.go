@@ -38,12 +38,20 @@ const (
 )
 
 // Begin makes an upload of a file that is to come, or of a partial one, which is to be joined with others.
-// Errors are those of Admit, and of the user's quotas.
+// Errors are those of Admit, and of the user's quotas, and KeyInFlight.
 func (re *Resumable) Begin(ctx context.Context, r Request, partial bool, said postgres.TusSaid) (upload.Upload, error) {
+	u, err := re.insert(ctx, r, partial, said)
+	if err != nil && !errors.Is(err, postgres.ErrOutcomeUnknown) {
+		r.Key.Free()
+	}
+	return u, err
+}
+
+func (re *Resumable) insert(ctx context.Context, r Request, partial bool, said postgres.TusSaid) (upload.Upload, error) {
 	if err := re.Admit(ctx, r); err != nil {
 		return upload.Upload{}, err
 	}
-	u, err := re.check(ctx, r, Staged{ID: upload.NewID(), Size: r.Length})
+	u, err := re.check(ctx, r, Staged{ID: r.Key.ID(), Size: r.Length})
 	if err != nil {
 		return u, err
 	}
@@ -61,7 +69,7 @@ func (re *Resumable) Begin(ctx context.Context, r Request, partial bool, said po
 	}
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
-			return re.asOwner(ctx, r.User, func(tx pgx.Tx) error {
+			return re.withKey(ctx, r, func(tx pgx.Tx) error {
 				if err := postgres.InsertReceiving(ctx, tx, u, partial, re.Life); err != nil {
 					return err
 				}
@@ -74,7 +82,7 @@ func (re *Resumable) Begin(ctx context.Context, r Request, partial bool, said po
 		if errors.Is(err, postgres.ErrOutcomeUnknown) { // what may be there expires
 			err = &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: err, Message: "The database was lost while the upload was being made; try again."}
 		}
-		return u, unavailable(err)
+		return u, unavailable(taken(err))
 	}
 	expires := u.CreatedAt.Add(re.Life)
 	u.ExpiresAt = &expires
@@ -83,6 +91,11 @@ func (re *Resumable) Begin(ctx context.Context, r Request, partial bool, said po
 
 func (re *Resumable) asOwner(ctx context.Context, user string, f func(pgx.Tx) error) error {
 	return postgres.AsUser(ctx, re.Pool, postgres.Claims{Subject: user}, f)
+}
+
+// withKey is asOwner for the transaction that makes the request's upload. Its error is for taken.
+func (re *Resumable) withKey(ctx context.Context, r Request, f func(pgx.Tx) error) error {
+	return postgres.AsUserWith(ctx, re.Pool, postgres.Claims{Subject: r.User}, r.Key.queueFinish, f)
 }
 
 // Forget removes what has come of a file whose upload has ended, as far as it can; what is left, a worker removes.

@@ -26,7 +26,10 @@ func (re *Resumable) Join(ctx context.Context, r Request, pieces []upload.ID, sa
 	for {
 		u, err := re.join(ctx, r, pieces, said)
 		if !errors.Is(err, postgres.ErrFenced) || ctx.Err() != nil {
-			return u, unavailable(err)
+			if err != nil && !errors.Is(err, postgres.ErrOutcomeUnknown) {
+				r.Key.Free()
+			}
+			return u, unavailable(taken(err))
 		}
 	}
 }
@@ -37,9 +40,10 @@ func (re *Resumable) join(ctx context.Context, r Request, ids []upload.ID, said 
 		return upload.Upload{}, err
 	}
 	if to := pieces[0].JoinedTo; to != "" && !slices.ContainsFunc(pieces, func(p postgres.Reception) bool { return p.JoinedTo != to }) {
+		r.Key.Free()
 		return re.again(ctx, r.User, to, pieces)
 	}
-	s := Staged{ID: upload.NewID()}
+	s := Staged{ID: r.Key.ID()}
 	var segments []upload.Segment
 	for _, p := range pieces {
 		if err := joinable(p); err != nil {
@@ -61,7 +65,7 @@ func (re *Resumable) join(ctx context.Context, r Request, ids []upload.ID, said 
 	u.CreatedAt, u.Segments = time.Now().UTC().Truncate(time.Microsecond), segments
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
-			return re.asOwner(ctx, r.User, func(tx pgx.Tx) error { return re.insertJoined(ctx, tx, &u, pieces, said) })
+			return re.withKey(ctx, r, func(tx pgx.Tx) error { return re.insertJoined(ctx, tx, &u, pieces, said) })
 		},
 		func(ctx context.Context) (bool, error) { return postgres.UploadExists(ctx, re.Pool, u.ID) })
 	u.Status, u.Version, u.Progress, u.Received, u.StagedAt = upload.Queued, 1, 0.5, u.Size, &u.CreatedAt
