@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,8 @@ type attempt struct {
 	before []upload.Segment  // those that are full
 	seg    upload.Segment    // the one that is written to
 	again  bool              // what is done need not be fetched again
+
+	stop context.CancelCauseFunc // ends the fetch
 }
 
 // fetch brings what is missing of the file into staging. Whatever it leaves at an error, the next attempt goes on from.
@@ -37,6 +40,8 @@ func (a *attempt) fetch(ctx context.Context) error {
 		return &source.Error{Verdict: source.Refuse, Says: upload.Error{Code: upload.ImportOff, FixableBy: upload.ByOperator,
 			Message: "Files are not imported from the web here any more."}}
 	}
+	ctx, a.stop = context.WithCancelCause(ctx)
+	defer a.stop(nil)
 	a.done = postgres.Received{Epoch: a.u.ReceiveEpoch, Size: a.u.Size, Offset: a.u.Received, CRC32C: a.u.CRC32C, Segments: a.u.Segments}
 	a.resume()
 	head, err := a.staged(ctx)
@@ -130,12 +135,10 @@ func (a *attempt) receive(ctx context.Context, f *source.File, head []byte) erro
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			hold.Release()
-		}
-	}()
 	err = a.stage(ctx, hold.Within(pass.Within(body)))
+	if err != nil {
+		hold.Release()
+	}
 	return err
 }
 
@@ -151,33 +154,62 @@ func (a *attempt) describe(ctx context.Context, f *source.File, head []byte) (in
 	return pass, pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error { return postgres.DescribeFetch(ctx, tx, is, f.Validator) })
 }
 
-// stage writes body behind what is done, and how far it has come now and then.
+// stage writes body behind what is done, and now and then down how far it has come.
 func (a *attempt) stage(ctx context.Context, body io.Reader) error {
 	w, err := a.ingest.Staging.Extend(ctx, a.seg, a.done.CRC32C)
 	if err != nil {
 		return &stagingError{err}
 	}
 	defer w.Close()
-	for {
-		chunk := &chunk{body: body, left: a.Chunk, until: time.Now().Add(a.Every)}
-		err := w.Copy(ctx, chunk)
-		if cerr := a.checkpoint(ctx, w); cerr != nil {
-			return cerr
+	src := &counted{body: body, chunk: a.Chunk, due: make(chan struct{}, 1)}
+	over := make(chan struct{})
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		tick := time.NewTicker(a.Every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			case <-src.due:
+			}
+			switch err := a.checkpoint(ctx, w); {
+			case errors.As(err, new(*stagingError)), errors.Is(err, postgres.ErrFenced):
+				a.stop(err)
+			case err != nil:
+				a.log.Warn("write down how far an import has come", "error", err)
+			}
 		}
-		switch {
-		case chunk.err == io.EOF:
-			return nil
-		case chunk.err != nil:
-			return chunk.err
-		case err != nil:
-			return &stagingError{err}
-		}
+	})
+	err = w.Copy(ctx, src)
+	close(over)
+	beside.Wait()
+	switch {
+	case err == nil: // the next step writes down the rest
+		return a.sync(w)
+	case !errors.Is(err, src.err):
+		err = &stagingError{err}
 	}
+	if cerr := a.checkpoint(ctx, w); cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	return err
 }
 
 // checkpoint makes durable what was written, and writes down how far that is. It does so for a worker that is stopped,
 // too.
 func (a *attempt) checkpoint(ctx context.Context, w staging.Writer) error {
+	if err := a.sync(w); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return a.write(ctx)
+}
+
+// sync makes durable what was written.
+func (a *attempt) sync(w staging.Writer) error {
 	mark, err := w.Sync()
 	if err != nil {
 		return &stagingError{err}
@@ -187,9 +219,7 @@ func (a *attempt) checkpoint(ctx context.Context, w staging.Writer) error {
 	if a.done.Segments = slices.Clone(a.before); a.seg.Size > 0 {
 		a.done.Segments = append(a.done.Segments, a.seg)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	return a.write(ctx)
+	return nil
 }
 
 func (a *attempt) write(ctx context.Context) error {
@@ -204,20 +234,24 @@ func (a *attempt) write(ctx context.Context) error {
 	return postgres.FetchAdvanced(ctx, a.pool, a.u.Upload)
 }
 
-// chunk is what is read of a body between two checkpoints.
-type chunk struct {
+// counted is a body that says when so much of it has been read that a checkpoint is due.
+type counted struct {
 	body  io.Reader
-	left  int64
-	until time.Time
+	chunk int64
+	due   chan struct{}
+	read  int64
 	err   error // of the body
 }
 
-func (c *chunk) Read(p []byte) (int, error) {
-	if c.left <= 0 || time.Now().After(c.until) {
-		return 0, io.EOF
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	if c.read += int64(n); c.read >= c.chunk {
+		c.read = 0
+		select {
+		case c.due <- struct{}{}:
+		default: // one is being made
+		}
 	}
-	n, err := c.body.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
 	c.err = err
 	return n, err
 }
