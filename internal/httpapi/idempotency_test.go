@@ -110,11 +110,13 @@ func TestWhatAKeyHasComeTo(t *testing.T) {
 		then        func(s *site, key string) // after the first request
 		same, other string
 	}{
-		"an upload was made":                     {nil, replays, differs},
-		"one that is delivered":                  {turns(`status = 'completed'`), replays, differs},
-		"one that failed":                        {turns(`status = 'failed', error_code = 'provider_rejected', error_message = 'No.', error_retryable = false`), replays, differs},
-		"one that was deleted":                   {turns(`status = 'deleted'`), replays, differs},
-		"one that is forgotten":                  {set(`upload_id = gen_random_uuid()`), gone, differs},
+		"an upload was made":    {nil, replays, differs},
+		"one that is delivered": {turns(`status = 'completed'`), replays, differs},
+		"one that failed":       {turns(`status = 'failed', error_code = 'provider_rejected', error_message = 'No.', error_retryable = false`), replays, differs},
+		"one that was deleted":  {turns(`status = 'deleted'`), replays, differs},
+		"one that is forgotten": {func(s *site, key string) {
+			s.exec(t, `DELETE FROM slipway.uploads WHERE id = (SELECT upload_id FROM slipway.idempotency_keys WHERE key = $1)`, key)
+		}, makes, makes},
 		"one that became a piece of another":     {turns(`status = 'joined'`), gone, differs},
 		"it is being made":                       {set(held), waits, differs},
 		"nobody makes it any more":               {set(lapsed), makes, differs},

@@ -29,8 +29,8 @@ var rights = map[string]string{
 	"slipway.imports":              "INSERT (fetch_by, file_name, max_bytes, resource_type, upload_id, url, user_id)",
 	"slipway.file_deletions":       "SELECT, INSERT",
 	"slipway.staging_reservations": "SELECT, DELETE, INSERT (bytes, expires_at, upload_id, user_id), UPDATE (bytes, expires_at)",
-	"slipway.idempotency_keys": "SELECT, DELETE, INSERT (boundary, expires_at, final_at, fingerprint, held_until, key, length, upload_id, user_id), " +
-		"UPDATE (boundary, expires_at, final_at, fingerprint, held_until, length, upload_id)",
+	"slipway.idempotency_keys": "SELECT, DELETE, INSERT (boundary, expires_at, final_at, fingerprint, held_until, key, length, made, upload_id, user_id), " +
+		"UPDATE (boundary, expires_at, final_at, fingerprint, held_until, length, made, upload_id)",
 	"slipway.user_usage":    "SELECT",
 	"slipway.usage_changes": "SELECT",
 	"slipway.user_limits":   "SELECT",

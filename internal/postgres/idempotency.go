@@ -66,7 +66,7 @@ func ClaimKey(ctx context.Context, pool *pgxpool.Pool, k IdempotencyKey, lease, 
 			VALUES (@user, @key, @fingerprint, @length, @boundary, @upload, now() + @lease, now() + @ttl)
 			ON CONFLICT (user_id, key) DO UPDATE
 			SET fingerprint = excluded.fingerprint, length = excluded.length, boundary = excluded.boundary,
-			    upload_id = excluded.upload_id, held_until = excluded.held_until, expires_at = excluded.expires_at, final_at = NULL
+			    upload_id = excluded.upload_id, held_until = excluded.held_until, expires_at = excluded.expires_at, final_at = NULL, made = NULL
 			WHERE k.upload_id = excluded.upload_id AND k.final_at IS NULL
 			   OR `+lapsed+` AND `+sameRequest+`
 			   OR k.expires_at < now() AND (k.final_at IS NOT NULL OR k.held_until < now())`, a)
@@ -123,10 +123,10 @@ func KeepKey(ctx context.Context, pool *pgxpool.Pool, k IdempotencyKey, lease, t
 // claim itself forgotten or not. Errors of b: ErrKeyTaken, and then the upload must not be made.
 func QueueFinishKey(b *pgx.Batch, k IdempotencyKey, ttl time.Duration) {
 	b.Queue(`
-		INSERT INTO slipway.idempotency_keys AS k (user_id, key, fingerprint, length, boundary, upload_id, final_at, expires_at)
-		VALUES (@user, @key, @fingerprint, @length, @boundary, @upload, now(), now() + @ttl)
+		INSERT INTO slipway.idempotency_keys AS k (user_id, key, fingerprint, length, boundary, upload_id, final_at, expires_at, made)
+		VALUES (@user, @key, @fingerprint, @length, @boundary, @upload, now(), now() + @ttl, @upload)
 		ON CONFLICT (user_id, key) DO UPDATE
-		SET final_at = excluded.final_at, expires_at = excluded.expires_at
+		SET final_at = excluded.final_at, expires_at = excluded.expires_at, made = excluded.made
 		WHERE k.upload_id = excluded.upload_id`, k.args(0, ttl),
 	).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() == 0 {
