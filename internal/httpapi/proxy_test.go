@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -291,4 +292,64 @@ func TestRefusalsComeThroughNginxAsTheyAre(t *testing.T) {
 		}
 	})
 	p.wantNoTrace(t)
+}
+
+func TestTusGoesOnThroughNginx(t *testing.T) {
+	p := behindNginx(t, nil)
+	const size, cut = 24 * mib, 9 * mib
+	file := func(from, to int) []byte {
+		all, err := io.ReadAll(&sending{size: int64(to)})
+		must(t, err)
+		return all[from:]
+	}
+	r := p.do(t, "POST", tusPath, nil, "Tus-Resumable: 1.0.0", fmt.Sprintf("Upload-Length: %d", size), "Upload-Metadata: filename ZmlsbS5tcDQ=")
+	if r.StatusCode != 201 {
+		t.Fatalf("got %d %s", r.StatusCode, r.text)
+	}
+	at, err := r.Request.URL.Parse(r.Header.Get("Location"))
+	must(t, err)
+	if !strings.HasPrefix(at.String(), p.url+tusPath) {
+		t.Fatalf("the upload is at %s, by way of %s", at, p.url)
+	}
+	offset := func() (n int64) {
+		r := p.do(t, "HEAD", at.Path, nil, "Tus-Resumable: 1.0.0")
+		n, err := strconv.ParseInt(r.Header.Get("Upload-Offset"), 10, 64)
+		if r.StatusCode != 200 || err != nil {
+			t.Fatalf("HEAD gets %d %v", r.StatusCode, r.Header)
+		}
+		return n
+	}
+
+	conn, err := tls.Dial("tcp", p.host, p.roots)
+	must(t, err)
+	_, err = fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: %s\r\n%s\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		at.Path, p.host, as(t, "alice"), tusMIME, size, file(0, cut))
+	must(t, err)
+	eventually(t, "what was sent has come", func() bool { return heldIn(t, p.folder) >= cut-mib })
+	if n := heldIn(t, p.temp); n > 0 {
+		t.Errorf("nginx has stored %d bytes", n)
+	}
+	must(t, conn.Close())
+	eventually(t, "what had come is kept", func() bool { return offset() >= cut-mib })
+
+	from := int(offset())
+	r = p.do(t, "PATCH", at.Path, bytes.NewReader(file(from, size)), "Tus-Resumable: 1.0.0", fmt.Sprintf("Upload-Offset: %d", from), "Content-Type: "+tusMIME)
+	if r.StatusCode != 204 || r.Header.Get("Upload-Offset") != strconv.Itoa(size) {
+		t.Errorf("the rest from %d gets %d %s", from, r.StatusCode, r.text)
+	}
+	u := into[uploadView](t, p.do(t, "GET", uploadsPath+"/"+at.Path[len(tusPath):], nil), 200)
+	if want := crc32c.Base64(crc32c.Update(0, file(0, size))); u.Status != upload.Queued || u.CRC32C != want {
+		t.Errorf("the upload is %+v, want %s", u, want)
+	}
+
+	// While nobody is there, a client is not told to begin again.
+	p.end()
+	for _, method := range []string{"HEAD", "PATCH"} {
+		if r := p.do(t, method, at.Path, nil, "Tus-Resumable: 1.0.0"); r.StatusCode != 423 || r.Header.Get("Tus-Resumable") != "1.0.0" || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s gets %d %v", method, r.StatusCode, r.Header)
+		}
+	}
+	if r := p.do(t, "GET", "/v1/uploads", nil); r.StatusCode != 502 {
+		t.Errorf("another request gets %d", r.StatusCode)
+	}
 }
