@@ -67,10 +67,10 @@ func (l *lab) sendAll(ctx context.Context, parcels []parcel) []sent {
 
 // sendOne sends a file until somebody has acknowledged it, and then asks for what its owner wants of it.
 func (l *lab) sendOne(ctx context.Context, s *sent) {
-	send := map[string]func(context.Context, string, parcel) (upload.ID, error){"/upload": l.sendForm, "raw": l.sendRaw, "form": l.sendForm}[s.route]
-	if s.route == "direct" {
-		send = (&browser{lab: l}).send
-	}
+	send := map[string]func(context.Context, string, parcel) (upload.ID, error){
+		"/upload": l.sendForm, "raw": l.sendRaw, "form": l.sendForm, "url": l.sendURL,
+		"tus": (&resumer{lab: l}).send, "direct": (&browser{lab: l}).send,
+	}[s.route]
 	turn := s.n
 	again := func(try func(base string) error) bool {
 		for pause(ctx, 0) {
@@ -194,13 +194,14 @@ func (l *lab) sendForm(ctx context.Context, base string, p parcel) (upload.ID, e
 			header = []string{"Prefer", "respond-async"}
 		}
 	}
+	header = append(header, l.key(p)...)
 	kind, body, size := form(map[string]string{"provider": p.provider, "fileName": p.name()}, p, p.content(l.seed))
 	return accepted(l.ask(ctx, http.MethodPost, base+route, kind, body, size, header...))
 }
 
 func (l *lab) sendRaw(ctx context.Context, base string, p parcel) (upload.ID, error) {
 	to := base + "/v1/uploads?" + url.Values{"provider": {p.provider}, "file_name": {p.name()}}.Encode()
-	return accepted(l.ask(ctx, http.MethodPost, to, "application/octet-stream", p.content(l.seed), p.size))
+	return accepted(l.ask(ctx, http.MethodPost, to, "application/octet-stream", p.content(l.seed), p.size, l.key(p)...))
 }
 
 // form is a body with these fields before the file.

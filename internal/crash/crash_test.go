@@ -36,7 +36,7 @@ func TestASeedChoosesEverything(t *testing.T) {
 	one.print(&text)
 	for _, want := range []string{
 		": kill for", ": stop for", "postgres: crash", "disk: fill up", "uploadcare: outage", "cloudinary: outage", "cloudinary: fault",
-		"by /upload to", "by raw to", "by form to", "by direct to uploadcare", "by direct to cloudinary", "cancel it", "delete it",
+		"by /upload to", "by raw to", "by form to", "by tus to", "by url to", "by direct to uploadcare", "by direct to cloudinary", "with a key", "cancel it", "delete it",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("nothing says %q", want)

@@ -98,6 +98,13 @@ func (l *lab) judge(ctx context.Context, p plan, all []sent) (*result, error) {
 	for _, s := range all {
 		r.owe(s, rows)
 	}
+	made := map[string]upload.ID{}
+	for _, u := range rows {
+		if one, twice := made[u.Name]; twice && parcels[u.Name].keyed && parcels[u.Name].route != "direct" {
+			r.wrong("%s and %s are of one file, although each request said so by its key", one, u.ID)
+		}
+		made[u.Name] = u.ID
+	}
 	for _, look := range []func(context.Context, map[upload.ID]row, *result) error{l.lookAtProviders, l.lookAtHistory, l.lookAtTakeovers, l.reconcile} {
 		if err := look(ctx, rows, r); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ type lab struct {
 	pool  *pgxpool.Pool
 	posts map[string]*post
 	http  *http.Client
+	web   *httptest.Server // where files are that the service fetches
 
 	deaths deaths
 	mishap mishaps
@@ -99,6 +101,7 @@ func newLab(ctx context.Context, o options, out io.Writer) (_ *lab, err error) {
 	if err := os.Chmod(l.pgDir, 0o755); err != nil { // as above
 		return nil, err
 	}
+	l.web = httptest.NewServer(http.HandlerFunc(l.serveFiles))
 	if err := l.startDatabase(ctx); err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func newLab(ctx context.Context, o options, out io.Writer) (_ *lab, err error) {
 	}
 	l.env = map[string]string{
 		"DATABASE_URL": url, "STAGING_DIR": l.staging, "STAGING_RESERVE": "16MiB", "DEV_USER": "user_123",
-		"HOST": "127.0.0.1", "UPLOAD_WAIT": "2s", "DRAIN_TIMEOUT": "10s", "VERIFY_READBACK": "on",
+		"HOST": "127.0.0.1", "UPLOAD_WAIT": "2s", "DRAIN_TIMEOUT": "10s", "VERIFY_READBACK": "on", "IMPORT_PRIVATE_NETWORKS": "on",
 	}
 	maps.Copy(l.env, l.sims.Env())
 	ports, err := freePorts(o.apis + o.workers)
@@ -204,6 +207,9 @@ func (l *lab) close() {
 		p.kill()
 	}
 	l.http.CloseIdleConnections()
+	if l.web != nil {
+		l.web.Close()
+	}
 	if l.pool != nil {
 		l.pool.Close()
 	}

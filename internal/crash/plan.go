@@ -29,12 +29,14 @@ type parcel struct {
 	provider string
 	size     int64
 	async    bool          // whether the answer is not to wait for the delivery
+	keyed    bool          // whether each try says by a key that it is the same
 	wish     string        // cancel, delete or ""
 	after    time.Duration // from the acknowledgement to the wish
 }
 
-// The ways in. direct is the browser's: the file goes to the provider, and is saved here.
-var routes = []string{"/upload", "raw", "form", "direct"}
+// The ways in. direct is the browser's: the file goes to the provider, and is saved here. Of url the service is told
+// only where the file is.
+var routes = []string{"/upload", "raw", "form", "tus", "url", "direct"}
 
 // blow is something that goes wrong.
 type blow struct {
@@ -123,7 +125,7 @@ func worker(n int) string { return "worker " + strconv.Itoa(n) }
 func newParcel(r *rand.Rand, o options, n int) parcel {
 	p := parcel{
 		n: n, at: time.Duration(r.Int64N(int64(o.during))),
-		route: routes[r.IntN(len(routes))], provider: providers[r.IntN(len(providers))], async: r.IntN(2) == 0,
+		route: routes[r.IntN(len(routes))], provider: providers[r.IntN(len(providers))], async: r.IntN(2) == 0, keyed: r.IntN(2) == 0,
 	}
 	largest := o.largest
 	if p.route == "direct" {
@@ -194,6 +196,9 @@ func (p plan) print(w io.Writer) {
 		wish := ""
 		if x.wish != "" {
 			wish = fmt.Sprintf(", %s it %s after", x.wish, x.after.Round(time.Millisecond))
+		}
+		if x.keyed {
+			wish = ", with a key" + wish
 		}
 		line(x.at, "file %d: %s by %s to %s%s", x.n, bytes(x.size), x.route, x.provider, wish)
 	}
