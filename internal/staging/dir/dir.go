@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -20,6 +21,9 @@ import (
 
 const (
 	bufferSize = 256 << 10 // one write; a multipart part alone would give writes of 4 KiB
+
+	// gather is how long bytes that came wait for more, so that those of a slow sender are written, too.
+	gather = time.Second
 
 	// writebackSize is how many bytes are written before the kernel is told to start on them, so
 	// that the sync at the end of a large file finds most of them on the disk.
@@ -95,10 +99,10 @@ func (s *Store) Append(ctx context.Context, id upload.ID, offset int64, r io.Rea
 	return mark.Size - offset, mark.CRC32C, err
 }
 
-// fill reads until buf is full or r gives an error. Unlike [io.ReadFull] it leaves r's error as it
+// fill reads until buf is full, r gives an error, or bytes keep coming so slowly that they have waited for gather. Unlike [io.ReadFull] it leaves r's error as it
 // is: a body that was cut off says io.ErrUnexpectedEOF, and must not look like a short one.
 func fill(r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
+	for start := time.Now(); n < len(buf) && err == nil && (n == 0 || time.Since(start) < gather); {
 		var m int
 		m, err = r.Read(buf[n:])
 		n += m
