@@ -24,6 +24,7 @@ import (
 // Settings say how files are fetched.
 type Settings struct {
 	Owner    string // names this process in leases
+	AtOnce   int    // files in this process, of which one user's are at most half
 	LeaseTTL time.Duration
 	Beat     time.Duration                   // how often a lease is renewed; 0: a tenth of its TTL
 	Backoff  func(attempt int) time.Duration // nil: Backoff
@@ -44,6 +45,7 @@ type Worker struct {
 	ingest *ingest.Ingest
 	web    *source.Client // nil: imports are off
 	log    *slog.Logger
+	turns  turns
 }
 
 // New returns a worker that stages with in what it fetches by web, which is nil where nothing may be fetched.
@@ -55,7 +57,10 @@ func New(in *ingest.Ingest, web *source.Client, s Settings) *Worker {
 	s.Rest = cmp.Or(s.Rest, 30*time.Second)
 	s.Chunk = cmp.Or(s.Chunk, 32<<20)
 	s.Every = cmp.Or(s.Every, 2*time.Second)
-	return &Worker{Settings: s, pool: in.Pool, queue: in.Queue, ingest: in, web: web, log: in.Log}
+	return &Worker{
+		Settings: s, pool: in.Pool, queue: in.Queue, ingest: in, web: web, log: in.Log,
+		turns: turns{share: max(s.AtOnce/2, 1), running: map[string]int{}, later: map[string]time.Time{}},
+	}
 }
 
 // Backoff is how long to wait after an attempt: 2 s, doubled with each, up to 10 min, less up to half of it.
@@ -77,6 +82,11 @@ var errOverdue = errors.New("the file could not be fetched in time")
 
 // Work makes one attempt. Our row decides: what the attempt came to is written there first, and then River is told.
 func (w *Worker) Work(ctx context.Context, job *river.Job[upload.FetchArgs]) error {
+	user := userOf(job)
+	if wait := w.turns.begin(user); wait > 0 {
+		return river.JobSnooze(wait)
+	}
+	defer w.turns.end(user)
 	id := job.Args.UploadID
 	a := &attempt{Worker: w}
 	asked := time.Now()

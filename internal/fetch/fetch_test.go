@@ -432,3 +432,33 @@ func TestAnImportWaitsForRoomWithinQuotas(t *testing.T) {
 		t.Errorf("error = %v", err)
 	}
 }
+
+func TestSlowImportsOfOneUserLeaveSlotsToOthers(t *testing.T) {
+	y := newYard(t, postgres.Limits{})
+	y.settings.AtOnce = 4
+	y.worker(t)
+	gone := make(chan time.Time, 8)
+	y.web.has("/slow", stall(0, file(random(10), ""), gone))
+	y.web.has("/quick", file([]byte("hello"), ""))
+	for range 8 {
+		y.imports(t, "/slow", ingest.Request{})
+	}
+	await(t, "two slow ones", func() bool { return len(y.web.requests()) == 2 })
+	u, err := y.ingest.Import(t.Context(), ingest.Request{User: "bob", Length: -1}, y.web.URL+"/quick", mib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.arrived(t, y.awaitStatus(t, u.ID, upload.Queued), []byte("hello"))
+	if n := len(y.web.requests()); n != 3 {
+		t.Errorf("%d requests were made, want two of the slow ones' and one", n)
+	}
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); wait(t) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

@@ -69,7 +69,7 @@ func newYard(t *testing.T, limits postgres.Limits) *yard {
 	t.Helper()
 	y := &yard{
 		settings: fetch.Settings{
-			Owner: "test", LeaseTTL: 10 * time.Second, Beat: 100 * time.Millisecond, Rest: 50 * time.Millisecond, Chunk: mib, Every: 100 * time.Millisecond,
+			Owner: "test", AtOnce: 8, LeaseTTL: 10 * time.Second, Beat: 100 * time.Millisecond, Rest: 50 * time.Millisecond, Chunk: mib, Every: 100 * time.Millisecond,
 			Backoff: func(int) time.Duration { return 20 * time.Millisecond },
 		},
 		web: newSite(t), logged: &lines{},
@@ -111,7 +111,7 @@ func (y *yard) worker(t *testing.T) (stop func()) {
 	service, err := push.Start(context.Background(), y.pool, postgres.DefaultNames, y.staging, nil, push.Settings{
 		Installation: "slipway-test", Owner: "test", KeepFailed: time.Hour, Poll: 50 * time.Millisecond, Settle: 200 * time.Millisecond,
 		Beside: []push.Lane{
-			{Queue: upload.FetchQueue, AtOnce: 4, Add: func(kinds *river.Workers) { river.AddWorker(kinds, w) }},
+			{Queue: upload.FetchQueue, AtOnce: y.settings.AtOnce, Add: func(kinds *river.Workers) { river.AddWorker(kinds, w) }},
 			{Queue: upload.DeleteQueue("uploadcare"), AtOnce: 1, Add: func(*river.Workers) {}},
 		},
 	}, slog.New(slog.DiscardHandler))

@@ -145,7 +145,7 @@ func fetcher(c *config.Config, base *process.Base, quotas *quota.Quotas, owner s
 		Providers: c.Delivery.Providers, DefaultProvider: c.Delivery.DefaultProvider,
 		MaxBytes: most, Rules: process.Rules(c), ProviderRules: process.ProviderRules(c),
 		DeliverWithin: c.Delivery.Deadline, Imports: imports,
-	}, web, fetch.Settings{Owner: owner, LeaseTTL: push.LeaseTTL}), nil
+	}, web, fetch.Settings{Owner: owner, AtOnce: c.Imports.Files, LeaseTTL: push.LeaseTTL}), nil
 }
 
 // awaitIdle returns when no upload waits for delivery any more, or when ctx ends.
