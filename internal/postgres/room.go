@@ -136,8 +136,10 @@ const (
 	longestWait  = 5 * time.Minute
 	// afterDue is how long the place is kept of who does not come when it is due.
 	afterDue = 10 * time.Second
-	// guessedDrain is believed of a staging that nothing has left yet, bytes per second.
-	guessedDrain = 16 << 20
+	// guessedDrain is believed of a staging that nothing has left lately, bytes per second, for waits up to longestGuess:
+	// by then there is a measure, unless nothing moves.
+	guessedDrain = 32 << 20
+	longestGuess = 30 * time.Second
 )
 
 // QueueForRoom gives a place among those who wait for room to who found none for a file of so many bytes, or keeps
@@ -161,12 +163,13 @@ func QueueForRoom(ctx context.Context, db DB, user string, bytes, left int64) (w
 			WHERE w.expires_at > now() AND w.since < coalesce((SELECT since FROM mine), 'infinity')
 		), estimate AS (
 			SELECT greatest(
-			           (@bytes + ahead.bytes - @left) / coalesce(drained.per_second, @guess),
+			           least((@bytes + ahead.bytes - @left) / coalesce(drained.per_second, @guess),
+			                 CASE WHEN drained.per_second IS NULL THEN @longest_guess ELSE @longest END),
 			           power(2, least(coalesce((SELECT told FROM mine), 0), 6)),
 			           @shortest) AS seconds
 			FROM ahead, drained
 		), said AS (
-			SELECT make_interval(secs => ceil(least(seconds, @longest) * (1 + 0.2 * random()) + random())) AS wait
+			SELECT make_interval(secs => ceil(seconds * (1 + 0.2 * random()) + random())) AS wait
 			FROM estimate
 		), again AS (
 			UPDATE slipway.staging_waits w
@@ -181,7 +184,7 @@ func QueueForRoom(ctx context.Context, db DB, user string, bytes, left int64) (w
 		)
 		SELECT wait FROM said`,
 		args{"user": user, "bytes": bytes, "left": left, "guess": float64(guessedDrain), "shortest": shortestWait.Seconds(),
-			"longest": longestWait.Seconds(), "after_due": afterDue},
+			"longest": longestWait.Seconds(), "longest_guess": longestGuess.Seconds(), "after_due": afterDue},
 	).QueryRow(func(row pgx.Row) error { return row.Scan(&wait) })
 	if err := db.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("queue for room in staging: %w", err)
