@@ -4,12 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,8 +14,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"slipway/internal/postgres/pgembed"
 )
 
 const (
@@ -482,33 +476,9 @@ func handedBack(t *testing.T) {
 	}
 }
 
-// restartedDatabase stops Postgres at once, as a crash does, while a push is on its way.
+// restartedDatabase crashes Postgres while a push is on its way.
 func restartedDatabase(t *testing.T) {
-	dir, err := os.MkdirTemp("", "postgres") // as in dev
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	run := func() *pgembed.Server {
-		t.Helper()
-		server, err := pgembed.Start(t.Context(), pgembed.Options{Dir: dir, Ephemeral: true, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = server.Stop() })
-		return server
-	}
-	server := run()
-	if err := server.CreateDatabase(t.Context(), "slipway"); err != nil {
-		t.Fatal(err)
-	}
-	settings := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(settings, []byte("DATABASE_URL="+server.TCPURL("slipway")), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	server, settings := startPostgres(t)
 	s := dev(t, "--env-file", settings, "--without", "worker")
 	d := s.database(t)
 	s.line(t, "uploadcare", 4*mib)
@@ -516,21 +486,8 @@ func restartedDatabase(t *testing.T) {
 	s.worker(t)
 	id, sum := s.accept(t, "uploadcare", "film.mp4", 60*mib)
 	await(t, 30*time.Second, "the push to get on", func() bool { return s.upload(t, id).PushedBytes >= partSize })
-
-	pid, err := os.ReadFile(filepath.Join(server.Dir(), "data", "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, _, _ := strings.Cut(string(pid), "\n")
-	postmaster, err := strconv.Atoi(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(postmaster, syscall.SIGQUIT); err != nil { // pg_ctl stop -m immediate
-		t.Fatal(err)
-	}
-	<-server.Done()
-	run()
+	server.crash(t)
+	server.run(t)
 	s.line(t, "uploadcare", 0)
 	await(t, time.Minute, "the upload to be completed", func() bool {
 		var status string
