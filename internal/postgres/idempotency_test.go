@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
 )
 
@@ -112,7 +113,21 @@ func TestAClaimWaitsForACommit(t *testing.T) {
 }
 
 func TestWhoHasLostAKeyMakesNothing(t *testing.T) {
-	b := newBench(t)
+	for name, way := range map[string]func(t *testing.T) bench{
+		"at a database": newBench,
+		"through a pooler": func(t *testing.T) bench {
+			return benchAt(t, postgres.Options{URL: postgrestest.NewPooler(t, 4).URL(t, postgrestest.New(t)), Pooled: true})
+		},
+		"through a pooler that forgets statements": func(t *testing.T) bench {
+			p := postgrestest.NewPooler(t, 4, "max_prepared_statements = 0")
+			return benchAt(t, postgres.Options{URL: p.URL(t, postgrestest.New(t)), Pooled: true, Describe: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { lostKey(t, way(t)) })
+	}
+}
+
+func lostKey(t *testing.T, b bench) {
 	lost, taker := keyOf("user_123"), keyOf("user_123")
 	b.claim(t, lost)
 	b.exec(t, `UPDATE slipway.idempotency_keys SET held_until = now() - interval '1 s'`)
