@@ -149,6 +149,7 @@ func (a *API) takeForm(c *fiber.Ctx) (upload.Upload, error) {
 			f.Reader = &fileContent{src: f.Reader, left: limit, limit: limit}
 		}
 		r.Longest = min(atMost, a.limitOf(c))
+		r.Unfinished = true
 		s, err := a.Ingest.Receive(c.UserContext(), r, f)
 		if err == nil {
 			file, staged = f, &s
@@ -214,7 +215,6 @@ func (a *API) takeBody(c *fiber.Ctx) (upload.Upload, error) {
 		return upload.Upload{}, err
 	}
 	r.Key = key
-	r.Provider = cmp.Or(r.Provider, a.Ingest.DefaultProvider) // nothing that may name one comes any more
 	staged, err := a.Ingest.Receive(c.UserContext(), r, ingest.Declared(body, digest))
 	if err != nil {
 		return upload.Upload{}, err

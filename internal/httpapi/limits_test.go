@@ -146,6 +146,21 @@ func TestARefusalDoesNotWaitForTheFile(t *testing.T) {
 	}
 }
 
+// What a field behind the file may still name decides whether the file is taken until then.
+func TestAFormMayNameBehindItsFileWhatLetsItIn(t *testing.T) {
+	s := picky(t)
+	must(t, postgres.LearnProvider(t.Context(), s.pool, "uploadcare", provider.Capabilities{MaxSize: map[upload.ResourceType]int64{upload.Image: 10, "": 1000}}))
+	for field, want := range map[string]int{"resource_type=raw": 202, "resource_type=image": 413, "provider=cloudinary": 202, "tags=a": 413} {
+		name, value, _ := strings.Cut(field, "=")
+		if r := s.post(t, "/v1/uploads", newForm().file("a.png", aPNG).field(name, value)); r.StatusCode != want {
+			t.Errorf("with %s behind the file: %d %s, want %d", field, r.StatusCode, r.text, want)
+		}
+	}
+	if r := s.do(t, "POST", "/v1/uploads?file_name=a.png", strings.NewReader(aPNG)); r.StatusCode != 413 {
+		t.Errorf("a body, behind which nothing comes: %d %s", r.StatusCode, r.text)
+	}
+}
+
 func TestARetryElsewhereObeysThatProvidersRules(t *testing.T) {
 	s := picky(t)
 	u := into[uploadView](t, s.do(t, "POST", "/v1/uploads?file_name=a.pdf", strings.NewReader(aPDF)), 202)

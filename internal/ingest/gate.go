@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -38,19 +39,20 @@ type Pass struct {
 }
 
 // Inspect decides by a file's first bytes, Sniffed of them or all of a shorter file, whether it may come in: what its
-// name or its sender says of it does not count. Where no provider is named, it is enough that one takes the file.
-// Errors: EmptyFile, TypeNotAllowed, TooLarge and TooLargeForProvider by the length that is declared.
+// name or its sender says of it does not count. While the request is unfinished, it is enough that it may become one
+// with which the file may come in. Errors: EmptyFile, TypeNotAllowed, TooLarge and TooLargeForProvider by the length that is declared.
 func (in *Ingest) Inspect(ctx context.Context, r Request, head []byte) (Pass, error) {
 	if len(head) == 0 {
 		return Pass{}, errEmpty()
 	}
 	content := mimetype.Detect(head).String()
-	if r.Provider != "" {
-		return in.inspect(ctx, r, content)
+	likely := r
+	likely.Provider = cmp.Or(r.Provider, in.DefaultProvider)
+	pass, err := in.inspect(ctx, likely, content)
+	if !r.Unfinished {
+		return pass, err
 	}
-	r.Provider = in.DefaultProvider
-	pass, err := in.inspect(ctx, r, content)
-	for _, r.Provider = range in.Providers {
+	for r := range in.becoming(r) {
 		other, refused := in.inspect(ctx, r, content)
 		switch {
 		case refused != nil:
@@ -61,6 +63,26 @@ func (in *Ingest) Inspect(ctx context.Context, r Request, head []byte) (Pass, er
 		}
 	}
 	return pass, err
+}
+
+// becoming are the requests that an unfinished one may become.
+func (in *Ingest) becoming(r Request) iter.Seq[Request] {
+	providers, types := []string{r.Provider}, []string{r.ResourceType}
+	if r.Provider == "" {
+		providers = in.Providers
+	}
+	if r.ResourceType == "" {
+		types = []string{"", string(upload.Image), string(upload.Video), string(upload.Raw)}
+	}
+	return func(yield func(Request) bool) {
+		for _, r.Provider = range providers {
+			for _, r.ResourceType = range types {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // inspectStaged tells whether a file that has come in may go to the upload's provider. Errors are as Inspect's;

@@ -56,6 +56,7 @@ type Request struct {
 	Metadata     map[string]string
 	Length       int64 // bytes as declared, or the fewest that it can have; -1 when unknown
 	Longest      int64 // the most bytes that it can have, where its Length is not declared; 0 when unknown
+	Unfinished   bool  // fields may follow that name a provider or a resource type, where none is named here
 	Key          *Key  // that the sender has given the request; nil: none
 }
 
