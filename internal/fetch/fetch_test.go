@@ -137,7 +137,7 @@ func TestWhatASourceAnswers(t *testing.T) {
 		"an encoded file":                  {answer(200, "Content-Encoding", "gzip", "Content-Length", "5"), upload.SourceRefused, 1, upload.ByYou},
 		"a type that is not allowed":       {file([]byte(`<svg xmlns="http://www.w3.org/2000/svg"></svg>`), ""), upload.TypeNotAllowed, 1, upload.ByYou},
 		"a file that ends with the answer": {unframed, upload.SourceRefused, 1, upload.ByYou},
-		"round and round":                  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, upload.SourceRefused, 6, upload.ByYou},
+		"round and round":                  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, upload.SourceRefused, 6, upload.ByYou},
 		"trouble":                          {answer(500), upload.SourceUnavailable, 3, upload.ByProvider},
 		"trouble, and then the file":       {once(2, answer(502)), "", 3, ""},
 		"not now":                          {once(2, answer(503)), "", 3, ""},
