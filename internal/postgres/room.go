@@ -164,7 +164,7 @@ func QueueForRoom(ctx context.Context, db DB, user string, bytes, left int64) (w
 		), estimate AS (
 			SELECT greatest(
 			           least((@bytes + ahead.bytes - @left) / coalesce(drained.per_second, @guess),
-			                 CASE WHEN drained.per_second IS NULL THEN @longest_guess ELSE @longest END),
+			                 CASE WHEN drained.per_second IS NULL THEN @longest_guess::float8 ELSE @longest::float8 END),
 			           power(2, least(coalesce((SELECT told FROM mine), 0), 6)),
 			           @shortest) AS seconds
 			FROM ahead, drained
