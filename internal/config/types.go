@@ -20,7 +20,7 @@ type TypeSize struct {
 func (s TypeSizes) String() string {
 	items := make([]string, len(s))
 	for i, size := range s {
-		items[i] = size.Type + "=" + humanize.IBytes(uint64(size.Bytes))
+		items[i] = size.Type + "=" + humanize.IBytes(uint64(max(size.Bytes, 0)))
 	}
 	return strings.Join(items, ",")
 }

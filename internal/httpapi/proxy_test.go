@@ -90,7 +90,7 @@ func behindNginx(t *testing.T, change func(*API, *Options)) *proxy {
 	fmt.Fprintln(&main, config+"}")
 	must(t, os.WriteFile(filepath.Join(home, "nginx.conf"), []byte(main.String()), 0o600))
 
-	cmd := exec.Command(nginx(t), "-p", home, "-e", "stderr", "-c", filepath.Join(home, "nginx.conf")) //nolint:noctx // it is stopped below
+	cmd := exec.Command(nginx(t), "-p", home, "-e", "stderr", "-c", filepath.Join(home, "nginx.conf"))
 	var said logged
 	cmd.Stderr = &said
 	must(t, cmd.Start())
@@ -111,7 +111,7 @@ func behindNginx(t *testing.T, change func(*API, *Options)) *proxy {
 	p.client = &http.Client{Transport: transport, Timeout: 5 * time.Minute}
 	p.url, p.site.client = "https://"+p.host, p.client
 	eventually(t, "nginx answers", func() bool {
-		r, err := p.client.Get(p.url + "/livez") //nolint:noctx // the client has a limit
+		r, err := p.client.Get(p.url + "/livez")
 		if err != nil {
 			return false
 		}

@@ -56,7 +56,21 @@ func (s *signatures) count() int {
 	return len(s.scans)
 }
 
-// files tells whether the provider was sent bytes of files.
+// await returns when a scan has begun.
+func (s *signatures) await(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.count() == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was scanned")
+		}
+		<-tick.C
+	}
+}
+
+// sentFiles tells whether the provider was sent bytes of files.
 func (y *yard) sentFiles(name string) bool {
 	for _, r := range y.controls[name].Requests.Find("", nil) {
 		if r.Method == "POST" || r.Method == "PUT" {
@@ -152,9 +166,7 @@ func TestAStopDoesNotWaitForAScan(t *testing.T) {
 	y.settings.Scanner = scanner
 	stop := y.worker(t)
 	u := y.accept(t, "uploadcare", random(1000))
-	deadline := time.Now().Add(10 * time.Second)
-	for tick := time.NewTicker(5 * time.Millisecond); scanner.count() == 0 && time.Now().Before(deadline); <-tick.C {
-	}
+	scanner.await(t)
 	begun := time.Now()
 	stop()
 	if took := time.Since(begun); took > 5*time.Second {
