@@ -19,15 +19,21 @@ import (
 // MaxPieces is how many partial uploads can be joined: whoever reads the file has them all open.
 const MaxPieces = 500
 
+// maxJoins is how often pieces are looked at that change meanwhile.
+const maxJoins = 5
+
 // Join makes an upload of partial ones, which are its segments from then on, without copying a byte. Those that were
 // joined in this order before are not joined again: the upload that they have become is returned. Errors are coded:
 // NotFound, PartialUnfinished, PartialUsed, InvalidRequest, those of Admit and Accept.
 func (re *Resumable) Join(ctx context.Context, r Request, pieces []upload.ID, said postgres.TusSaid) (upload.Upload, error) {
-	for {
+	for tries := 1; ; tries++ {
 		u, err := re.join(ctx, r, pieces, said)
-		if !errors.Is(err, postgres.ErrFenced) || ctx.Err() != nil {
+		if !errors.Is(err, postgres.ErrFenced) || tries == maxJoins {
 			if err != nil && !errors.Is(err, postgres.ErrOutcomeUnknown) {
 				r.Key.Free()
+			}
+			if errors.Is(err, postgres.ErrFenced) {
+				err = errInterrupted("")
 			}
 			return u, unavailable(taken(err))
 		}
@@ -124,7 +130,7 @@ func joinable(p postgres.Reception) error {
 		return &upload.Error{Code: upload.InvalidRequest, FixableBy: upload.ByYou, UploadID: p.ID, Message: fmt.Sprintf("The upload %s is not partial, and cannot be joined with others.", p.ID)}
 	case gone(p) != nil:
 		return gone(p)
-	case p.Received != p.Size:
+	case p.Size == 0 || p.Received != p.Size:
 		return &upload.Error{Code: upload.PartialUnfinished, Retryable: true, UploadID: p.ID, Message: fmt.Sprintf("The partial upload %s is not finished.", p.ID)}
 	}
 	return nil
