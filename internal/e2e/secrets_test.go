@@ -11,12 +11,14 @@ import (
 	"maps"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +38,9 @@ type wary struct {
 // partAddress is where Uploadcare takes a part, for a day and from whoever knows it. It is kept with the push,
 // so that another worker can go on with that.
 const partAddress = "signed address of a part"
+
+// importToken is in an address that a file is imported from. It is kept until the file is here.
+const importToken = "token in an address"
 
 // told is what somebody was told, and the secrets that are theirs to know.
 type told struct {
@@ -134,13 +139,14 @@ func TestSecretsAreToldToNobody(t *testing.T) {
 		"Uploadcare webhook secret": "canary-of-uploadcare-webhooks", "Cloudinary webhook secret": "canary-of-cloudinary-webhooks",
 		"Uploadcare secret key": s.env["UPLOADCARE_SECRET_KEY"], "Cloudinary API secret": s.env["CLOUDINARY_API_SECRET"],
 		"CDN secret": s.env["UPLOADCARE_CDN_SECRET"], "wrong secret key": "canary-of-a-secret-key", "wrong API secret": "canary-of-an-api-secret",
-		partAddress: "X-Amz-Signature=", "forged signature": "abcdef0123456789abcdef0123456789abcdef01",
+		partAddress: "X-Amz-Signature=", importToken: "canary-of-an-address", "forged signature": "abcdef0123456789abcdef0123456789abcdef01",
 	}
 	env := maps.Clone(s.env)
 	delete(env, "DEV_USER")
 	maps.Copy(env, map[string]string{
 		"PORT": s.url[strings.LastIndex(s.url, ":")+1:], "WORKER_PORT": freePort(t), "ADMIN_PORT": freePort(t), "LOG_LEVEL": "debug",
 		"AUTH_JWT_SECRET": w.secrets["JWT secret"], "AUTH_TOKEN_SECRET": w.secrets["token secret"],
+		"IMPORT_PRIVATE_NETWORKS":   "127.0.0.0/8",
 		"UPLOADCARE_WEBHOOK_SECRET": w.secrets["Uploadcare webhook secret"], "CLOUDINARY_WEBHOOK_SECRET": w.secrets["Cloudinary webhook secret"],
 	})
 	statements := w.recordStatements()
@@ -177,7 +183,7 @@ func TestSecretsAreToldToNobody(t *testing.T) {
 	if !strings.Contains(string(log), "INSERT INTO slipway.uploads") {
 		t.Error("the database has not logged its statements")
 	}
-	w.hear("the statements that the database was sent, with their parameters", string(log), partAddress)
+	w.hear("the statements that the database was sent, with their parameters", string(log), partAddress, importToken)
 	w.hear("pg_stat_activity", statements())
 	w.judge()
 }
@@ -308,6 +314,8 @@ func (w *wary) asUser() {
 		w.ask("GET", "/v1/uploads?limit=1", nil, me)
 	}
 
+	w.importFiles(me)
+
 	// Straight to the provider.
 	_, text, _ := w.ask("GET", "/generate-signature?reserve=1&resource_type=image", nil, me, "signature for Cloudinary")
 	w.learn("signature for Cloudinary", text, `"signature":"(\w+)"`)
@@ -317,6 +325,60 @@ func (w *wary) asUser() {
 	w.learn("signature for the widget", text, `"signature":"(\w+)"`)
 	w.ask("POST", "/save-metadata", strings.NewReader(`{"public_id":"p","secure_url":"https://example.com/p","resource_type":"image","version":1,"signature":"`+w.secrets["forged signature"]+`"}`), me)
 	w.ask("POST", "/save-metadata", strings.NewReader(`{"signature":"`+w.secrets["forged signature"]+`"`), me)
+}
+
+// importFiles imports a file whose source fails at first and leads on to another address, and some that do not arrive.
+func (w *wary) importFiles(me map[string]string) {
+	var asked atomic.Int64
+	web := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		switch {
+		case asked.Add(1) == 1:
+			out.WriteHeader(http.StatusServiceUnavailable)
+		case r.URL.Path == "/film.mp4":
+			http.Redirect(out, r, "/moved?"+r.URL.RawQuery, http.StatusFound)
+		case r.URL.Path == "/inside":
+			http.Redirect(out, r, "http://169.254.169.254/?"+r.URL.RawQuery, http.StatusFound)
+		case r.URL.Path == "/nowhere":
+			http.Redirect(out, r, "http://[/?"+r.URL.RawQuery, http.StatusFound)
+		case r.URL.Path == "/moved":
+			_, _ = out.Write([]byte("hello"))
+		default:
+			out.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer web.Close()
+	var failed []string
+	refused := 0
+	for _, address := range []string{web.URL + "/film.mp4?", web.URL + "/inside?", web.URL + "/nowhere?", web.URL + "/none?", "http://127.0.0.1:1/?", "ftp://example.com/?", "http://me:"} {
+		address += w.secrets[importToken]
+		if strings.HasPrefix(address, "http://me:") {
+			address += "@example.com/"
+		}
+		status, text, _ := w.ask("POST", "/v1/uploads", strings.NewReader(`{"url":"`+address+`"}`), with(me, "Content-Type", "application/json"))
+		if status == http.StatusUnprocessableEntity {
+			refused++
+			continue
+		}
+		if strings.Contains(address, "film.mp4") {
+			w.arrive(me, text)
+			continue
+		}
+		var u uploadView
+		if err := json.Unmarshal([]byte(text), &u); err != nil {
+			w.t.Errorf("an import is answered %d %s", status, text)
+		}
+		failed = append(failed, u.ID)
+	}
+	for _, id := range failed {
+		await(w.t, time.Minute, "import "+id+" to go wrong", func() bool {
+			_, text, _ := w.ask("GET", "/v1/uploads/"+id, nil, me)
+			return strings.Contains(text, `"error":{"code":"source_`)
+		})
+		w.ask("POST", "/v1/uploads/"+id+"/cancel", nil, me)
+	}
+	if len(failed) != 4 || refused != 2 {
+		w.t.Errorf("%d imports went wrong on their way and %d were refused, want 4 and 2", len(failed), refused)
+	}
 }
 
 // arrive waits until an upload is at its end, and returns its id.
