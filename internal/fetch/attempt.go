@@ -137,7 +137,7 @@ func (a *attempt) receive(ctx context.Context, f *source.File, head []byte) erro
 	}
 	err = a.stage(ctx, hold.Within(pass.Within(body)))
 	if err != nil {
-		hold.Release()
+		hold.Pause(a.done.Offset)
 	}
 	return err
 }

@@ -42,7 +42,8 @@ func (a *attempt) judge(cause error) outcome {
 	var (
 		from  *source.Error
 		coded *upload.Error
-		full  *quota.Exceeded
+		limit *quota.Exceeded
+		full  *quota.Full
 		store *stagingError
 	)
 	switch {
@@ -67,7 +68,9 @@ func (a *attempt) judge(cause error) outcome {
 	case errors.As(cause, &coded) && coded.Code == upload.UnknownProvider:
 		return outcome{after: a.Rest, giveBack: true, err: upload.Error{Code: upload.ProviderMissing, Retryable: true, FixableBy: upload.ByOperator,
 			Message: "No running worker has credentials for " + a.u.Provider + ". The file is fetched once one has."}}
-	case errors.As(cause, &coded) && errors.As(cause, &full) && coded.Retryable:
+	case errors.As(cause, &coded) && errors.As(cause, &limit) && coded.Retryable:
+		return outcome{after: limit.After, giveBack: true, err: *coded}
+	case errors.As(cause, &coded) && errors.As(cause, &full):
 		return outcome{after: full.After, giveBack: true, err: *coded}
 	case errors.As(cause, &coded) && coded.Retryable:
 		return outcome{after: a.Rest, giveBack: true, err: *coded}

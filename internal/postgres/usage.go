@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -134,16 +135,30 @@ func queueAllowed(b *pgx.Batch, user string, except upload.ID, everybody Limits,
 	}
 }
 
-// KeepHold keeps what is held for an upload at least for so long from now, and tells whether anything is.
-func KeepHold(ctx context.Context, db DB, id upload.ID, life time.Duration) (held bool, err error) {
-	tag, err := db.Exec(ctx, `
+// KeepHold keeps what is held for an upload at least for so long from now, and returns how much that is: in its
+// owner's quotas, and in staging.
+func KeepHold(ctx context.Context, db DB, id upload.ID, life time.Duration) (bytes, room int64, err error) {
+	err = db.QueryRow(ctx, `
 		UPDATE slipway.staging_reservations
 		SET expires_at = greatest(expires_at, now() + @life)
-		WHERE upload_id = @id`, args{"id": id, "life": life})
-	if err != nil {
-		return false, fmt.Errorf("keep the room: %w", err)
+		WHERE upload_id = @id
+		RETURNING bytes, room`, args{"id": id, "life": life}).Scan(&bytes, &room)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, fmt.Errorf("keep the room: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return bytes, room, nil
+}
+
+// ShrinkHold lets go of what is held for an upload beyond its first bytes.
+func ShrinkHold(ctx context.Context, db DB, id upload.ID, bytes int64) error {
+	_, err := db.Exec(ctx, `
+		UPDATE slipway.staging_reservations
+		SET bytes = least(bytes, @bytes), room = least(room, @bytes)
+		WHERE upload_id = @id`, args{"id": id, "bytes": bytes})
+	if err != nil {
+		return fmt.Errorf("shrink the room: %w", err)
+	}
+	return nil
 }
 
 // Release lets go what is held for an upload.

@@ -170,11 +170,14 @@ func TestWhatIsHeldIsNobodyElsesToSee(t *testing.T) {
 	if err := hold("alice", -time.Minute, yes); err != nil || held() != 0 {
 		t.Errorf("run out: error = %v, and %d bytes are held", err, held())
 	}
-	if kept, err := postgres.KeepHold(t.Context(), b.Pool, id, time.Minute); !kept || err != nil || held() != 50 {
-		t.Errorf("kept: %t, error = %v, and %d bytes are held, want 50", kept, err, held())
+	if kept, _, err := postgres.KeepHold(t.Context(), b.Pool, id, time.Minute); kept != 50 || err != nil || held() != 50 {
+		t.Errorf("kept: %d, error = %v, and %d bytes are held, want 50", kept, err, held())
 	}
-	if kept, err := postgres.KeepHold(t.Context(), b.Pool, upload.NewID(), time.Minute); kept || err != nil {
-		t.Errorf("what nobody holds is kept: %t, error = %v", kept, err)
+	if kept, _, err := postgres.KeepHold(t.Context(), b.Pool, upload.NewID(), time.Minute); kept != 0 || err != nil {
+		t.Errorf("%d bytes are kept that nobody holds, error = %v", kept, err)
+	}
+	if err := postgres.ShrinkHold(t.Context(), b.Pool, id, 20); err != nil || held() != 20 {
+		t.Errorf("shrunk: error = %v, and %d bytes are held, want 20", err, held())
 	}
 	if err := postgres.Release(t.Context(), b.Pool, id); err != nil || held() != 0 {
 		t.Errorf("let go: error = %v, and %d bytes are held", err, held())

@@ -72,28 +72,39 @@ func (q *Quotas) Resume(ctx context.Context, user string, id upload.ID, length, 
 		return nil, nil
 	}
 	h := &Hold{quotas: q, user: user, id: id, life: max(life, q.Lease), lasts: true, most: length, offset: received, row: true}
-	held, err := postgres.KeepHold(ctx, q.pool, id, h.life)
-	switch {
-	case err != nil:
+	var err error
+	if h.bytes, h.room, err = postgres.KeepHold(ctx, q.pool, id, h.life); err != nil {
 		return nil, err
-	case held && length >= 0:
-		h.bytes, h.room = length, length
-	case length >= 0:
+	}
+	if length >= 0 {
 		err = h.again(ctx, length)
-	default:
+	} else {
 		_, err = h.grow(ctx, max(received, 1))
 	}
 	return h, err
 }
 
+// Pause lets go of the room for what has not come yet, until Resume: nobody knows when it will. received is how many
+// bytes have.
+func (h *Hold) Pause(received int64) {
+	switch {
+	case h == nil:
+	case received > 0:
+		h.leave(false)
+		h.ask("let go of room that was held", func(ctx context.Context) error { return postgres.ShrinkHold(ctx, h.quotas.pool, h.id, received) })
+	default:
+		h.Release()
+	}
+}
+
 // again holds so many bytes for an upload that counts already.
 func (h *Hold) again(ctx context.Context, length int64) error {
-	if h.quotas.uploads() {
+	if h.quotas.uploads() && h.bytes < length {
 		if _, err := h.growBytes(ctx, length); err != nil {
 			return err
 		}
 	}
-	if !h.quotas.staging() {
+	if !h.quotas.staging() || h.room >= length {
 		return nil
 	}
 	return h.takeRoom(ctx, length)
@@ -222,7 +233,7 @@ func (b *held) Read(p []byte) (int, error) {
 func (h *Hold) keep() {
 	if h.row {
 		h.ask("keep the room that is held", func(ctx context.Context) error {
-			_, err := postgres.KeepHold(ctx, h.quotas.pool, h.id, h.quotas.Lease)
+			_, _, err := postgres.KeepHold(ctx, h.quotas.pool, h.id, h.quotas.Lease)
 			return err
 		})
 	}

@@ -335,6 +335,10 @@ func TestWhatComesByManyRequestsIsHeldInBetween(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, h.Within(endless{}), 5*mib); err != nil {
 		t.Errorf("it did not grow from where it had come to: %v", err)
 	}
+	h.Pause(9 * mib)
+	if h, err = q.Resume(t.Context(), "alice", deferred, 9*mib+1000, 9*mib, time.Hour); err != nil {
+		t.Errorf("its length is known now: %v", err)
+	}
 	h.Release()
 	exec(t, pool, `DELETE FROM slipway.staging_reservations`) // as after a crash of the database
 	if _, err := q.Resume(t.Context(), "alice", declared, 500<<10, 5, time.Hour); err != nil {
