@@ -21,7 +21,11 @@ const othersSuffix = ".segments"
 
 // Extend implements [staging.Store].
 func (s *Store) Extend(_ context.Context, seg upload.Segment, sum uint32) (staging.Writer, error) {
-	return s.extend(seg, sum)
+	w, err := s.extend(seg, sum)
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", seg.Of, err)
+	}
+	return w, nil
 }
 
 func (s *Store) extend(seg upload.Segment, sum uint32) (*writer, error) {
@@ -67,7 +71,7 @@ func (s *Store) openAt(path string, seg upload.Segment) (file, error) {
 		return nil, err
 	}
 	if err := cut(f, seg.Size); err != nil {
-		return nil, errors.Join(fmt.Errorf("stage %s from byte %d: %w", seg.Of, seg.Size, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("from byte %d: %w", seg.Size, err), f.Close())
 	}
 	return f, nil
 }
@@ -115,7 +119,7 @@ func (w *writer) Copy(ctx context.Context, r io.Reader) error {
 		switch {
 		case err != nil:
 			return noRoom(err)
-		case errors.Is(rerr, io.EOF):
+		case rerr == io.EOF:
 			return nil
 		case rerr != nil:
 			return rerr

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
@@ -131,8 +132,8 @@ func endings(t *testing.T, open Place) {
 }
 
 func bodyFails(t *testing.T, open Place) {
-	// io.ErrUnexpectedEOF is what a multipart body that was cut off says.
-	for _, cause := range []error{errors.New("reset by peer"), io.ErrUnexpectedEOF} {
+	// io.ErrUnexpectedEOF is what a multipart body that was cut off says; an end is io.EOF itself.
+	for _, cause := range []error{errors.New("reset by peer"), io.ErrUnexpectedEOF, fmt.Errorf("cut off: %w", io.EOF)} {
 		for _, size := range []int{0, 1, 256 << 10, 600 << 10} {
 			s, id, want := open(), upload.NewID(), random(size)
 			n, sum, err := s.Append(t.Context(), id, 0, io.MultiReader(bytes.NewReader(want), iotest.ErrReader(cause)))
