@@ -16,12 +16,14 @@ const picture = {
   buffer: Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64'),
 }
 const film = { name: 'film.mp4', mimeType: 'video/mp4', buffer: randomBytes(1 << 20) }
+const serial = { name: 'serial.mp4', path: join(PAGES, 'serial.mp4'), buffer: randomBytes(3 << 20) }
 const tooLarge = join(PAGES, 'epic.mp4') // a file may have 4 MiB here
 
 let browser
 before(async () => {
   await publish(DOCUMENT, join(PAGES, 'signed-in'), API)
   await publish(DOCUMENT, join(PAGES, 'dev'), DEV_API)
+  await writeFile(serial.path, serial.buffer)
   await writeFile(tooLarge, '')
   await truncate(tooLarge, 64 << 20)
   browser = await launch()
@@ -170,6 +172,55 @@ describe('Uppy', () => {
     await page.locator('input').setInputFiles(tooLarge)
     await says(page, 'The file is larger than 4')
     assert.equal(sent, 1)
+    await page.context().clearCookies()
+    await page.locator('input').setInputFiles(film)
+    await says(page, 'Send a token in the header Authorization')
+  })
+})
+
+describe('Uppy and tus', () => {
+  // lead counts the uploads that a page makes by tus, and where it goes on with them.
+  const lead = (page) => {
+    const seen = { made: 0, from: [] }
+    page.on('request', (request) => {
+      if (!request.url().startsWith(`${API}/v1/tus/`)) return
+      seen.made += request.method() === 'POST'
+      if (request.method() === 'PATCH') seen.from.push(Number(request.headers()['upload-offset']))
+    })
+    return seen
+  }
+  const delivery = (page, file) => page.getByRole('listitem').filter({ hasText: file.name }).getByRole('link', { name: 'delivered' }).waitFor()
+
+  test('shows both legs of several files', async (t) => {
+    const page = await open(t, 'signed-in/tus.html', 'hedy')
+    await page.locator('input').setInputFiles([film, picture])
+    for (const file of [film, picture]) await delivery(page, file)
+    assert.equal(await page.locator('progress[value="1"]').count(), 2)
+    await page.goto(`${SITE}/signed-in/files.html`)
+    for (const file of [film, picture]) await delivered(page, file)
+  })
+
+  test('goes on in a page that is opened again', async (t) => {
+    const page = await open(t, 'signed-in/tus.html', 'annie')
+    const seen = lead(page)
+    const network = await page.context().newCDPSession(page)
+    const line = (bytes) => network.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: bytes })
+    await line(1 << 20)
+    await page.locator('input').setInputFiles(serial.path)
+    await page.waitForFunction(() => document.querySelector('progress')?.value > 0.2)
+    await page.reload()
+    await line(-1)
+    await page.locator('input').setInputFiles(serial.path)
+    await delivery(page, serial)
+    assert.equal(seen.made, 1)
+    assert.ok(seen.from.at(-1) >= 1 << 20, `it went on from ${seen.from}`)
+    await inTheList(page, serial, 'uploadcare')
+  })
+
+  test('shows why a file is refused', async (t) => {
+    const page = await open(t, 'signed-in/tus.html', 'hedy')
+    await page.locator('input').setInputFiles(tooLarge)
+    await says(page, 'The file is larger than 4')
     await page.context().clearCookies()
     await page.locator('input').setInputFiles(film)
     await says(page, 'Send a token in the header Authorization')
