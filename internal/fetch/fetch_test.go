@@ -260,13 +260,17 @@ func TestABreakIsGoneOnFrom(t *testing.T) {
 			u := y.awaitStatus(t, y.imports(t, path, ingest.Request{}).ID, upload.Queued)
 			y.arrived(t, u, tt.want)
 			var from int64
+			var condition string
 			for _, r := range y.web.requests() {
 				if r.URL.Path == path {
-					from = rangeFrom(r)
+					from, condition = rangeFrom(r), r.Header.Get("If-Range")
 				}
 			}
 			if tt.resumed && from < 4*mib {
 				t.Errorf("it was asked for again from byte %d", from)
+			}
+			if from > 0 && condition == "" {
+				t.Error("it was asked to go on with whatever file there is")
 			}
 		})
 	}
@@ -291,7 +295,18 @@ func TestProgressGivesAttemptsBack(t *testing.T) {
 	y.worker(t)
 	content := random(8 * mib)
 	y.web.has("/a", cut(mib+mib/2, file(content, `"1"`)))
-	u := y.awaitStatus(t, y.imports(t, "/a", ingest.Request{}).ID, upload.Queued)
+	u := y.imports(t, "/a", ingest.Request{})
+	if _, err := y.pool.Exec(t.Context(), `UPDATE slipway.uploads SET takeovers = 4`); err != nil {
+		t.Fatal(err)
+	}
+	most := 0
+	u = y.await(t, u.ID, "queued", func(u upload.Upload) bool {
+		most = max(most, u.Attempt)
+		return u.Status == upload.Queued || u.Received > 2*mib && one[int](t, y, `SELECT takeovers FROM slipway.uploads`) > 0
+	})
+	if u.Status != upload.Queued || most > 2 {
+		t.Errorf("it is %s, at attempt %d, and the workers that it has cost are counted still", u.Status, most)
+	}
 	y.arrived(t, u, content)
 	if n := len(y.web.requests()); n < 4 {
 		t.Errorf("it was asked for %d times", n)
@@ -430,6 +445,24 @@ func TestAnImportWaitsForRoomWithinQuotas(t *testing.T) {
 	var e *upload.Error
 	if _, err := y.ingest.Import(t.Context(), ingest.Request{User: "alice", Length: -1}, "ftp://example.com/", 1); !errors.As(err, &e) || e.Code != upload.InvalidURL {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// Bytes that are in staging count, also while nobody adds to them.
+func TestABrokenImportKeepsTheRoomOfItsBytes(t *testing.T) {
+	most := int64(4 * mib)
+	y := newYard(t, postgres.Limits{StagedBytes: &most})
+	y.settings.Backoff = func(int) time.Duration { return time.Minute }
+	y.worker(t)
+	content := random(3 * mib)
+	y.web.has("/half", cut(2*mib, file(content, `"1"`)))
+	y.web.has("/none", cut(0, file(content, `"1"`)))
+	for path, want := range map[string]int64{"/half": 2 * mib, "/none": 0} {
+		u := y.imports(t, path, ingest.Request{})
+		y.await(t, u.ID, "waiting", func(u upload.Upload) bool { return u.NextAttemptAt != nil })
+		if held := one[int64](t, y, `SELECT coalesce(sum(bytes), 0)::bigint FROM slipway.staging_reservations WHERE upload_id = $1`, u.ID); held != want {
+			t.Errorf("%s holds %d bytes, want %d", path, held, want)
+		}
 	}
 }
 

@@ -281,7 +281,7 @@ func TestRedirectsAreLookedAt(t *testing.T) {
 		"inside, mapped":        "http://[::ffff:127.0.0.1]:" + port + "/",
 		"a file":                "file:///etc/passwd",
 		"another scheme":        "gopher://127.0.0.1:70/",
-		"a user":                "http://user:pass@127.0.0.2/",
+		"a user":                "http://user:pass@{here}/",
 		"no URL":                "http://[::1",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,8 +291,10 @@ func TestRedirectsAreLookedAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			outside := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Location", to)
+			asked := 0
+			outside := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				w.Header().Set("Location", strings.ReplaceAll(to, "{here}", r.Host))
 				w.WriteHeader(http.StatusFound)
 			}))
 			_ = outside.Listener.Close()
@@ -302,8 +304,8 @@ func TestRedirectsAreLookedAt(t *testing.T) {
 			c := NewClient(policy(t, "127.0.0.2/32"), Options{Resolver: nameserver(t, []string{"127.0.0.1"})})
 			_, err = c.Open(t.Context(), outside.URL+"/?token=hush", Mark{}, 1<<20)
 			var e *Error
-			if !errors.As(err, &e) || e.Says.Code == "" || visits.Load() != 0 {
-				t.Fatalf("error %v, %d visits", err, visits.Load())
+			if !errors.As(err, &e) || e.Says.Code == "" || visits.Load() != 0 || asked != 1 {
+				t.Fatalf("error %v, %d visits, %d requests", err, visits.Load(), asked)
 			}
 			for _, said := range []string{e.Says.Message, err.Error()} {
 				if strings.Contains(said, "hush") || strings.Contains(said, "meta-data") || strings.Contains(said, "pass") {
