@@ -51,7 +51,7 @@ func (e *exam) database(ctx context.Context) {
 		e.identity(ctx, pool, facts)
 		e.wall(ctx, pool)
 		e.pauses(ctx, pool)
-	e.use(ctx, pool)
+		e.use(ctx, pool)
 	}
 	e.guideTables(ctx, migrator, facts, names)
 }

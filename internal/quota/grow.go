@@ -3,7 +3,6 @@ package quota
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"slipway/internal/postgres"
@@ -95,7 +94,7 @@ func (h *Hold) growRoom(ctx context.Context, n int64) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(h.quotas.Patience/40 + rand.N(h.quotas.Patience/40+1)):
+		case <-time.After(h.quotas.Patience / 20):
 		}
 	}
 }
