@@ -211,3 +211,15 @@ func TestTusIsHeldToQuotas(t *testing.T) {
 		t.Errorf("more than there is room for is answered %d %s", r.StatusCode, r.text)
 	}
 }
+
+// An upload that is being received is one of the day's, and not another one because room is held for it.
+func TestWhatComesByTusCountsOnceADay(t *testing.T) {
+	s := openWithin(t, postgres.Limits{Uploads: most(3)})
+	p := s.tus(t)
+	first := p.create("Upload-Length: 5")
+	p.create("Upload-Length: 5")
+	a, b := p.partial("hello"), p.partial(" world")
+	p.create(fmt.Sprintf("Upload-Concat: final;%s %s", a, b))
+	wantCode(t, p.ask("POST", tusRoot, "", "Upload-Length: 5"), 429, upload.DailyQuota)
+	p.want(p.patch(first, 0, "hello"), 204)
+}

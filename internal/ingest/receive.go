@@ -213,11 +213,20 @@ func (re *Resumable) received(r postgres.Reception) postgres.Received {
 // conclude sends a file on its way that the caller has taken over and that is all there.
 func (re *Resumable) conclude(r postgres.Reception) (postgres.Reception, error) {
 	rec := re.received(r)
-	err := re.inspectReceived(r, &rec)
-	if err == nil {
-		r.Upload, err = re.finish(r.Upload, rec)
+	if err := re.inspectReceived(r, &rec); err != nil {
+		re.letGo(r, re.received(r))
+		return r, err
 	}
+	var err error
+	r.Upload, err = re.finish(r.Upload, rec)
 	return r, err
+}
+
+// letGo writes down how far a file has come, as far as that can be done now, and gives up the right to add to it.
+func (re *Resumable) letGo(r postgres.Reception, rec postgres.Received) {
+	if _, err := re.checkpoint(r.Upload, rec, true); err != nil && !errors.Is(err, postgres.ErrFenced) {
+		re.Log.Warn("what has come of a file is not written down", "upload_id", r.ID, "error", err)
+	}
 }
 
 // inspectReceived looks at the first bytes of what has come in, and adds to rec what they tell. What may not come in
@@ -313,9 +322,7 @@ func (re *Resumable) finish(u upload.Upload, rec postgres.Received) (upload.Uplo
 	case errors.Is(err, postgres.ErrFenced):
 		return u, errInterrupted(u.ID)
 	}
-	if _, kept := re.checkpoint(u, rec, true); kept != nil {
-		re.Log.Warn("a file that is all there was not recorded", "upload_id", u.ID, "error", kept)
-	}
+	re.letGo(postgres.Reception{Upload: u}, rec)
 	return u, errPending(u.ID, err)
 }
 

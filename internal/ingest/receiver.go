@@ -285,6 +285,7 @@ func all(rec postgres.Received) bool { return rec.Size > 0 && rec.Offset == rec.
 // end writes down what has come, after which no more did for the reason err, and lets go.
 func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error) {
 	r := rc.seen
+	before := rc.record
 	if rc.file != nil {
 		defer func() { _ = rc.file.Close() }() // its bytes are durable by then, or do not count
 		if err == nil || !rc.chunk.Whole && !tooMany(err) {
@@ -298,6 +299,7 @@ func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error)
 	}
 	if all(rc.record) && !r.Partial {
 		if err := rc.inspectReceived(r, &rc.record); err != nil {
+			rc.letGo(r, before)
 			return r, err
 		}
 		u, err := rc.finish(r.Upload, rc.record)

@@ -29,6 +29,7 @@ type Usage struct {
 	Pending   Amount // on the way to a provider
 	Stored    Amount // with a provider
 	Receiving Amount // held for what is coming in; bytes as far as they were declared
+	Begun     int64  // of those, files that are uploads already, or pieces of what will be
 	Uploads   int64  // begun today, UTC
 	Resets    time.Duration
 	Limits    Limits // the user's own
@@ -69,7 +70,7 @@ func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u
 		       coalesce(t.pending_files, 0) + c.pending_files, coalesce(t.pending_bytes, 0) + c.pending_bytes,
 		       coalesce(t.stored_files, 0) + c.stored_files, coalesce(t.stored_bytes, 0) + c.stored_bytes,
 		       CASE WHEN t.day = d.today THEN t.uploads ELSE 0 END + c.uploads,
-		       h.files, h.bytes, c.changes, (d.today + 1)::timestamp AT TIME ZONE 'UTC' - now(),
+		       h.files, h.bytes, h.begun, c.changes, (d.today + 1)::timestamp AT TIME ZONE 'UTC' - now(),
 		       CASE WHEN @staged::bigint IS NOT NULL THEN coalesce(l.staged_bytes, @staged) END,
 		       CASE WHEN @stored::bigint IS NOT NULL THEN coalesce(l.stored_bytes, @stored) END,
 		       CASE WHEN @uploads::bigint IS NOT NULL THEN coalesce(l.uploads_per_day, @uploads) END,
@@ -88,15 +89,16 @@ func queueUsage(b *pgx.Batch, user string, except upload.ID, everybody Limits, u
 			WHERE user_id = @user
 		) c
 		CROSS JOIN (
-			SELECT count(*) AS files, coalesce(sum(bytes), 0)::bigint AS bytes
-			FROM slipway.staging_reservations
-			WHERE user_id = @user AND bytes > 0 AND upload_id IS DISTINCT FROM nullif(@except, '')::uuid AND expires_at > now()
+			SELECT count(*) AS files, coalesce(sum(r.bytes), 0)::bigint AS bytes, count(w.id) AS begun
+			FROM slipway.staging_reservations r
+			LEFT JOIN slipway.uploads w ON w.id = r.upload_id
+			WHERE r.user_id = @user AND r.bytes > 0 AND r.upload_id IS DISTINCT FROM nullif(@except, '')::uuid AND r.expires_at > now()
 		) h`,
 		args{"user": user, "except": string(except), "staged": everybody.StagedBytes, "stored": everybody.StoredBytes,
 			"uploads": everybody.Uploads, "receiving": everybody.Receiving, "requests": everybody.Requests},
 	).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&u.Staged.Files, &u.Staged.Bytes, &u.Pending.Files, &u.Pending.Bytes, &u.Stored.Files, &u.Stored.Bytes, &u.Uploads,
-			&u.Receiving.Files, &u.Receiving.Bytes, &u.Changes, &u.Resets,
+			&u.Receiving.Files, &u.Receiving.Bytes, &u.Begun, &u.Changes, &u.Resets,
 			&u.Limits.StagedBytes, &u.Limits.StoredBytes, &u.Limits.Uploads, &u.Limits.Receiving, &u.Limits.Requests)
 	})
 }

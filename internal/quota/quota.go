@@ -137,7 +137,7 @@ const (
 func (n Need) stands(u postgres.Usage) []stand {
 	l := u.Limits
 	return []stand{
-		{n.Uploads, u.Uploads + u.Receiving.Files, l.Uploads, Policy{Name: "uploads", Window: day},
+		{n.Uploads, u.Uploads + u.Receiving.Files - u.Begun, l.Uploads, Policy{Name: "uploads", Window: day},
 			upload.DailyQuota, u.Resets, "You may begin %d uploads a day, and have begun as many. The day ends at midnight, UTC.", upload.ByYou},
 		{n.Stored, u.Stored.Bytes + u.Pending.Bytes + u.Receiving.Bytes, l.StoredBytes, Policy{Name: "stored-bytes", Unit: contentBytes},
 			upload.StoredQuota, storedAfter, "You may store %d bytes, of which %d are left. Delete files to make room.", upload.ByYou},
