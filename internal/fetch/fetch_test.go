@@ -407,6 +407,19 @@ func TestACanceledImportStops(t *testing.T) {
 	}
 }
 
+func TestALargeFileIsBegun(t *testing.T) {
+	y := newYard(t, postgres.Limits{})
+	y.ingest.MaxBytes = 1 << 40
+	y.worker(t)
+	const size = 3 << 30
+	y.web.has("/a", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(int64(size)))
+		stall(mib, func(w http.ResponseWriter, _ *http.Request) { writeAll(w, 2*mib) }, make(chan time.Time, 1))(w, r)
+	})
+	u := y.imports(t, "/a", ingest.Request{})
+	y.await(t, u.ID, "begun", func(u upload.Upload) bool { return u.Size == size && u.Received >= mib/2 })
+}
+
 func TestAnImportThatIsOverdueFails(t *testing.T) {
 	y := newYard(t, postgres.Limits{})
 	y.ingest.Imports.Within = 500 * time.Millisecond

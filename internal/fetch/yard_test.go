@@ -143,7 +143,7 @@ func (y *yard) sweeper(t *testing.T) {
 func (y *yard) imports(t *testing.T, path string, r ingest.Request) upload.Upload {
 	t.Helper()
 	r.User, r.Length = "alice", -1
-	u, err := y.ingest.Import(t.Context(), r, y.web.URL+path, 1<<30)
+	u, err := y.ingest.Import(t.Context(), r, y.web.URL+path, 1<<40)
 	if err != nil {
 		t.Fatal(err)
 	}

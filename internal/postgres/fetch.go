@@ -106,7 +106,7 @@ func TakeFetch(ctx context.Context, tx DB, id upload.ID, job int64, owner string
 // knows it. A size of 0 is not known.
 func DescribeFetch(ctx context.Context, tx DB, u upload.Upload, validator string) error {
 	err := fenceFetch(ctx, tx, u, `
-		size = nullif(@size, 0), file_name = @file_name, content_type = @content_type, resource_type = nullif(@resource_type, ''), version = version + 1`,
+		size = nullif(@size::bigint, 0), file_name = @file_name, content_type = @content_type, resource_type = nullif(@resource_type, ''), version = version + 1`,
 		args{"size": u.Size, "file_name": u.FileName, "content_type": u.ContentType, "resource_type": u.ResourceType})
 	if err != nil {
 		return err
