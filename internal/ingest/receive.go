@@ -224,7 +224,7 @@ func (re *Resumable) conclude(r postgres.Reception) (postgres.Reception, error) 
 
 // letGo writes down how far a file has come, as far as that can be done now, and gives up the right to add to it.
 func (re *Resumable) letGo(r postgres.Reception, rec postgres.Received) {
-	if _, err := re.checkpoint(r.Upload, rec, true); err != nil && !errors.Is(err, postgres.ErrFenced) {
+	if err := re.release(r.Upload, rec); err != nil && !errors.Is(err, postgres.ErrFenced) {
 		re.Log.Warn("what has come of a file is not written down", "upload_id", r.ID, "error", err)
 	}
 }
@@ -285,7 +285,10 @@ func (re *Resumable) refuse(r postgres.Reception, why upload.Error) error {
 			return postgres.RefuseReceiving(ctx, tx, r.UserID, r.ID, r.ReceiveEpoch, why)
 		})
 	})
-	if err != nil && !errors.Is(err, postgres.ErrFenced) {
+	switch {
+	case errors.Is(err, postgres.ErrFenced): // what is there may be somebody else's by now
+		return errInterrupted(r.ID)
+	case err != nil:
 		return errPending(r.ID, err)
 	}
 	re.remove(r.ID)
@@ -326,17 +329,16 @@ func (re *Resumable) finish(u upload.Upload, rec postgres.Received) (upload.Uplo
 	return u, errPending(u.ID, err)
 }
 
-// checkpoint writes down how far a file has come. ErrFenced: it is not the receiver's any more.
-func (re *Resumable) checkpoint(u upload.Upload, rec postgres.Received, release bool) (wanted bool, err error) {
+// release writes down how far a file has come, and lets go of it. ErrFenced: it is not the receiver's any more.
+func (re *Resumable) release(u upload.Upload, rec postgres.Received) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
 	defer cancel()
-	err = repeated(ctx, func(ctx context.Context) error {
+	return repeated(ctx, func(ctx context.Context) error {
 		return re.asOwner(ctx, u.UserID, func(tx pgx.Tx) error {
-			wanted, err = postgres.Checkpoint(ctx, tx, u.UserID, u.ID, rec, release)
+			_, err := postgres.Checkpoint(ctx, tx, u.UserID, u.ID, rec, true)
 			return err
 		})
 	})
-	return wanted, err
 }
 
 // repeated asks the database for what is harmless when done twice.

@@ -66,7 +66,7 @@ func (re *Resumable) begin(ctx context.Context, user string, id upload.ID, c Chu
 		case err != nil:
 			return r, unavailable(err)
 		case r.Received != seen: // who has not let go in time has come further
-			if _, err := re.checkpoint(r.Upload, re.received(r), true); err != nil && !errors.Is(err, postgres.ErrFenced) {
+			if err := re.release(r.Upload, re.received(r)); err != nil && !errors.Is(err, postgres.ErrFenced) {
 				return r, unavailable(err)
 			}
 			continue
@@ -309,7 +309,7 @@ func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error)
 		r.Upload = u
 		return r, err
 	}
-	_, failed := rc.checkpoint(r.Upload, rc.record, true)
+	failed := rc.release(r.Upload, rc.record)
 	switch {
 	case failed == nil:
 		expires := time.Now().Add(rc.Life)
