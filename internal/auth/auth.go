@@ -51,6 +51,10 @@ type Caller struct {
 	Rights Right
 	Anyone bool // may read whatever is anybody's
 
+	// Until is when what they have shown is not good any more; zero where it does not say. Whoever is answered
+	// for longer than that has to show something new.
+	Until time.Time
+
 	// What an upload token allows its holder to send.
 	MaxBytes int64  // in one file; 0 is no limit of its own
 	Provider string // "" is any
@@ -135,8 +139,8 @@ func (a *Authenticator) Identify(ctx context.Context, s Shown) (Caller, error) {
 	case s.Token != "":
 		return a.holder(ctx, s.Token)
 	case s.Cookie != "" && a.Cookie != "":
-		user, err := a.userOf(ctx, s.Cookie)
-		return Caller{User: user, By: ByCookie, Rights: everything}, err
+		user, until, err := a.userOf(ctx, s.Cookie)
+		return Caller{User: user, By: ByCookie, Rights: everything, Until: until}, err
 	case s.UserHeader != "" && a.UserHeader != "":
 		user, err := checkUser(s.UserHeader)
 		return Caller{User: user, By: ByProxy, Rights: everything}, err
@@ -154,8 +158,8 @@ func (a *Authenticator) bearer(ctx context.Context, token, actFor string) (Calle
 	case strings.HasPrefix(token, tokenMark):
 		return a.holder(ctx, token)
 	}
-	user, err := a.userOf(ctx, token)
-	return Caller{User: user, By: ByToken, Rights: everything}, err
+	user, until, err := a.userOf(ctx, token)
+	return Caller{User: user, By: ByToken, Rights: everything, Until: until}, err
 }
 
 const maxUserBytes = 255

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -24,22 +25,27 @@ func (o Options) parser() *jwt.Parser {
 	)
 }
 
-// userOf returns the user whom a JWT names.
-func (a *Authenticator) userOf(ctx context.Context, token string) (string, error) {
+// userOf returns the user whom a JWT names, and until when it does.
+func (a *Authenticator) userOf(ctx context.Context, token string) (user string, until time.Time, err error) {
 	claims := jwt.MapClaims{}
-	_, err := a.users.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return a.keyOf(ctx, t) })
+	_, err = a.users.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return a.keyOf(ctx, t) })
 	switch {
 	case errors.Is(err, errNoKeys):
-		return "", &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: err,
+		return "", until, &upload.Error{Code: upload.Unavailable, Retryable: true, Cause: err,
 			Message: "Tokens cannot be checked at the moment; try again."}
 	case err != nil:
-		return "", refusedToken(err)
+		return "", until, refusedToken(err)
 	}
 	user, ok := claims[a.UserClaim].(string)
 	if !ok {
-		return "", refused("the claim "+a.UserClaim+" is no text", nil)
+		return "", until, refused("the claim "+a.UserClaim+" is no text", nil)
 	}
-	return checkUser(user)
+	ends, err := claims.GetExpirationTime()
+	if err != nil {
+		return "", until, refusedToken(err)
+	}
+	user, err = checkUser(user)
+	return user, ends.Add(leeway), err
 }
 
 // keyOf returns the key with which a token must have been signed. The algorithm decides where it is looked

@@ -81,5 +81,6 @@ func (a *Authenticator) holder(ctx context.Context, token string) (Caller, error
 	if !alive {
 		return Caller{}, unauthorized("The token has been revoked.", nil)
 	}
-	return Caller{User: user, By: ByUploadToken, Rights: Read | Send, MaxBytes: claims.MaxBytes, Provider: claims.Provider}, nil
+	return Caller{User: user, By: ByUploadToken, Rights: Read | Send, MaxBytes: claims.MaxBytes, Provider: claims.Provider,
+		Until: claims.ExpiresAt.Add(leeway)}, nil
 }

@@ -22,6 +22,7 @@ type Hub struct {
 	mu      sync.Mutex
 	waiting map[upload.ID]map[chan struct{}]bool
 	deaf    bool
+	heard   []func(user string) // called with mu held; of "" anybody may have news
 }
 
 // pollEvery is how often those who wait look for themselves while the hub is deaf.
@@ -58,6 +59,13 @@ func (h *Hub) Watch(id upload.ID) (news <-chan struct{}, stop func()) {
 			delete(h.waiting, id)
 		}
 	}
+}
+
+// follow has f be told of whom there is news.
+func (h *Hub) follow(f func(user string)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard = append(h.heard, f)
 }
 
 // Listening tells whether news arrive by themselves.
@@ -102,12 +110,23 @@ func (h *Hub) setDeaf(deaf bool) {
 	h.wakeAll() // what was announced in between was not heard
 }
 
-// announce takes a payload "<upload id> <sequence number>".
+// announce takes a payload "<upload id> <sequence number> <user>". A number of 0 is no event; a release before
+// this one does not name the user.
 func (h *Hub) announce(payload string) {
-	id, _, _ := strings.Cut(payload, " ")
+	id, rest, _ := strings.Cut(payload, " ")
+	seq, user, _ := strings.Cut(rest, " ")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wake(h.waiting[upload.ID(id)])
+	if seq != "0" {
+		h.tell(user)
+	}
+}
+
+func (h *Hub) tell(user string) {
+	for _, f := range h.heard {
+		f(user)
+	}
 }
 
 func (h *Hub) poll(ctx context.Context) {
@@ -131,6 +150,7 @@ func (h *Hub) wakeAll() {
 	for _, watchers := range h.waiting {
 		wake(watchers)
 	}
+	h.tell("")
 }
 
 func wake(watchers map[chan struct{}]bool) {

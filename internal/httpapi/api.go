@@ -29,6 +29,7 @@ type API struct {
 	Quotas  *quota.Quotas
 	Pool    *pgxpool.Pool
 	Hub     *events.Hub
+	Feed    *events.Feed
 
 	// Links make the addresses of files, by provider.
 	Links    map[string]provider.Linker
@@ -67,6 +68,8 @@ func (s *Server) Mount(a *API) {
 	app.Post("/v1/uploads", a.sending, a.createUpload)
 	app.Get("/v1/uploads", a.reading, a.listUploads)
 	app.Get("/v1/uploads/:id", a.reading, a.getUpload)
+	app.Get("/v1/uploads/:id/events", a.reading, a.uploadEvents)
+	app.Get("/v1/events", a.reading, a.userEvents)
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
 	app.Post("/v1/uploads/:id/cancel", a.forPeople, a.authenticated, a.cancelUpload)
 	app.Delete("/v1/uploads/:id", a.authenticated, a.deleteUpload)

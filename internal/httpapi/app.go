@@ -42,6 +42,7 @@ type Options struct {
 
 	ReadTimeout  time.Duration // for a request's head and what is no upload; default 20 s
 	Pace         Pace          // of uploads
+	SlowReader   time.Duration // of a stream is cut off when it does not take what is sent at once within this, and may resume; default 10 s
 	DrainTimeout time.Duration // default 25 s
 }
 
@@ -63,6 +64,7 @@ type Server struct {
 func New(opts Options) *Server {
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 20*time.Second)
 	opts.Pace = cmp.Or(opts.Pace, defaultPace)
+	opts.SlowReader = cmp.Or(opts.SlowReader, 10*time.Second)
 	opts.DrainTimeout = cmp.Or(opts.DrainTimeout, 25*time.Second)
 	s := &Server{opts: opts, guard: newGuard()}
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -92,6 +94,7 @@ func (s *Server) newApp() *fiber.App {
 	})
 	srv := app.Server()
 	srv.CloseOnShutdown = true
+	srv.KeepHijackedConns = true     // the guard closes them
 	srv.SecureErrorLogMessage = true // no headers in errors
 	srv.ErrorHandler = s.answerUnread
 	srv.Handler = s.secured(s.guard.handler(underTus(knownMethods(app.Config().RequestMethods, srv.Handler))))

@@ -297,7 +297,7 @@ func TestSmuggledTailsOnEveryRoute(t *testing.T) {
 		for kind, body := range bodiesWithATail() {
 			t.Run(route.Method+" "+route.Path+" "+kind, func(t *testing.T) {
 				c := s.dial(t)
-				c.send(route.Method + " " + route.Path + " HTTP/1.1\r\nHost: localhost\r\n" + as(t, "alice") + "\r\n" + body + head("GET", "/livez"))
+				c.send(route.Method + " " + route.Path + " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n" + as(t, "alice") + "\r\n" + body + head("GET", "/livez"))
 				if _, err := c.read(route.Method); err != nil {
 					t.Fatalf("first answer: %v", err)
 				}

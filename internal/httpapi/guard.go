@@ -102,9 +102,27 @@ func soundFraming(h *fasthttp.RequestHeader) bool {
 }
 
 // stream hands the connection to write once the head of the answer is sent, counts it as open until
-// write returns, and then closes it. The context ends when the server drains; write returns soon after.
+// write returns, and then closes it, which is the end of the answer. The context ends when the server drains;
+// write returns soon after. Nothing of the request is left then: what fasthttp read it into, it has back.
 func (g *guard) stream(ctx *fasthttp.RequestCtx, write func(context.Context, net.Conn)) {
-	ctx.Hijack(func(conn net.Conn) { write(g.streams, conn) })
+	conn := ctx.Conn()
+	ctx.SetConnectionClose()
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(net.Conn) {
+		h := &ctx.Response.Header
+		h.SetContentLength(-2)                 // up to the end of the connection, which fasthttp would
+		h.Del(fasthttp.HeaderTransferEncoding) // call by a name that is none any more (RFC 9112 §7)
+		head := bytes.Clone(h.Header())
+		go func() {
+			defer conn.Close()
+			if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+				return
+			}
+			if _, err := conn.Write(head); err == nil {
+				write(g.streams, conn)
+			}
+		}()
+	})
 }
 
 // add counts conn until it is closed.

@@ -54,6 +54,8 @@ var routes = map[string]access{
 	"GET /uploads/:id":            {to: toReaders, path: "/uploads/{upload}", status: 200},
 	"GET /v1/uploads":             {to: toReaders, status: 200},
 	"GET /v1/uploads/:id":         {to: toReaders, path: "/v1/uploads/{upload}", status: 200},
+	"GET /v1/uploads/:id/events":  {to: toReaders, path: "/v1/uploads/{upload}/events", status: 200},
+	"GET /v1/events":              {to: toReaders, status: 200},
 	"GET /v1/usage":               {to: toReaders, status: 200},
 	"GET /v1/limits":              {to: toReaders, status: 200},
 	"GET /v1/files":               {to: toReaders, status: 200},

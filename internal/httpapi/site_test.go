@@ -65,9 +65,11 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 	must(t, store.Claim(t.Context(), "slipway-test"))
 
 	hub := events.NewHub(databaseURL, postgres.DefaultNames, log)
+	feed := events.NewFeed(hub, pool, log)
 	listening, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { hub.Run(listening) })
+	parts.Go(func() { feed.Run(listening) })
 	t.Cleanup(func() { stop(); parts.Wait() })
 
 	tokens, err := auth.NewTokens([]byte(jwtSecret), "slipway-test")
@@ -82,7 +84,7 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 			Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare",
 			MaxBytes: mib, MaxAttempts: 10, DeliverWithin: time.Hour,
 		},
-		Pool: pool, Hub: hub,
+		Pool: pool, Hub: hub, Feed: feed,
 		Links: map[string]provider.Linker{"uploadcare": uploadcare.Links{}, "cloudinary": cloudinary.Links{}},
 	}
 	var o Options
@@ -132,6 +134,7 @@ func (s *site) send(t testing.TB, method, path string, body io.Reader, headers .
 	req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, body)
 	must(t, err)
 	req.Header.Set("Authorization", "Bearer "+tokenOf(t, "alice"))
+	req.Header.Set("Accept", "application/json") // and no stream without end
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(name, value)

@@ -29,7 +29,7 @@ func TestAnUploadAsJSON(t *testing.T) {
 		`"error":{"code":"provider_unavailable","message":"Uploadcare answered 503 for part 81","retryable":true,"fixable_by":"provider"},` +
 		`"asset":null,"url":"` + s.url + `/v1/files/ID/content","metadata":{"album":"7"},"tags":["trip"],"version":2,` +
 		`"created_at":TIME,"staged_at":TIME,"started_at":TIME,"completed_at":null,"expires_at":null,"staged_until":null,` +
-		`"links":{"self":"/v1/uploads/ID","events":null,"retry":null,"cancel":"/v1/uploads/ID/cancel"}}` + "\n"
+		`"links":{"self":"/v1/uploads/ID","events":"/v1/uploads/ID/events","retry":null,"cancel":"/v1/uploads/ID/cancel"}}` + "\n"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

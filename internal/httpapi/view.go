@@ -74,6 +74,8 @@ func (a *API) viewUpload(u upload.Upload, base string) uploadView {
 			asset.URL, v.Asset = v.URL, &asset
 		}
 	}
+	eventsOf := uploadEventsPath(u.ID)
+	v.Links.Events = &eventsOf
 	if retryable(u) {
 		path := retryPath(u.ID)
 		v.Links.Retry = &path

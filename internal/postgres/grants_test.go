@@ -24,6 +24,7 @@ var rights = map[string]string{
 	"slipway.tus_uploads":          "SELECT, INSERT",
 	"slipway.upload_status":        "SELECT",
 	"slipway.upload_events":        "SELECT, INSERT",
+	"slipway.event_log":            "SELECT",
 	"slipway.direct_handouts":      "SELECT, INSERT",
 	"slipway.direct_uploads":       "SELECT, INSERT (asset_id, provider, reservation, upload_id, user_id, version), UPDATE (asset_id, version)",
 	"slipway.imports":              "INSERT (fetch_by, file_name, max_bytes, resource_type, upload_id, url, user_id)",

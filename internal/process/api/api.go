@@ -75,6 +75,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	hub := events.NewHub(c.Database.DirectURL.Reveal(), base.Names, log)
+	feed := events.NewFeed(hub, base.Pool, log)
 	server := httpapi.New(httpapi.Options{
 		Log:            log,
 		AllowedOrigins: c.HTTP.AllowedOrigins,
@@ -108,6 +109,7 @@ func Run(ctx context.Context, o Options) error {
 		Webhooks:      webhooks(c),
 		Pool:          base.Pool,
 		Hub:           hub,
+		Feed:          feed,
 		UnfinishedTTL: c.Staging.UnfinishedTTL,
 		Links:         process.Links(c),
 		Delivery:      c.Links.Delivery,
@@ -119,6 +121,7 @@ func Run(ctx context.Context, o Options) error {
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
 	parts.Go(func() { hub.Run(listening) })
+	parts.Go(func() { feed.Run(listening) })
 	if who.KeySet != nil {
 		parts.Go(func() { who.KeySet.Run(listening) })
 	}
