@@ -300,6 +300,30 @@ func TestASleeperThatWakesChangesNothing(t *testing.T) {
 	}
 }
 
+// What it has received may not come in; what others have instead may.
+func TestASleeperThatWakesRemovesNothing(t *testing.T) {
+	t.Parallel()
+	q := newQuay(t)
+	q.Rules.Types = []string{"image/*"}
+	want := append([]byte("\x89PNG\r\n\x1a\n"), content(9000)...)
+	id := q.begin(t, len(want))
+	sleeps, r := q.asleep(t, id, 0)
+	q.wantOffset(t, id, 0)
+	if _, err := q.add(t, id, 0, string(want[:8000])); err != nil {
+		t.Fatal(err)
+	}
+	sleeps.send(t, bytes.Repeat([]byte("text"), 2000))
+	_ = sleeps.CloseWithError(errors.New("cut"))
+	if err := <-sleeps.end; err == nil {
+		t.Error("the sleeper is told that its bytes are kept")
+	}
+	_ = r.Close()
+	if _, err := q.add(t, id, 8000, string(want[8000:])); err != nil {
+		t.Error(err)
+	}
+	q.wantFile(t, id, want)
+}
+
 // asleep is a sender whose process hears nothing and stops for nobody.
 func (q *quay) asleep(t *testing.T, id upload.ID, offset int) (sender, io.Closer) {
 	t.Helper()
