@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -20,11 +19,6 @@ import (
 )
 
 const (
-	bufferSize = 256 << 10 // one write; a multipart part alone would give writes of 4 KiB
-
-	// gather is how long bytes that came wait for more, so that those of a slow sender are written, too.
-	gather = time.Second
-
 	// writebackSize is how many bytes are written before the kernel is told to start on them, so
 	// that the sync at the end of a large file finds most of them on the disk.
 	writebackSize = 8 << 20
@@ -43,7 +37,7 @@ type Store struct {
 	reserve  int64
 	openFile func(path string, flag int) (file, error)
 	syncDir  func(path string) error
-	buffers  sync.Pool
+	buffers  *buffers
 
 	entries singleflight.Group // those who wait for the next sync of the directory
 	syncing sync.Mutex         // held by the one that runs
@@ -75,7 +69,7 @@ func New(path string, o Options) (*Store, error) {
 		reserve:  o.Reserve,
 		openFile: openDisk,
 		syncDir:  syncDir,
-		buffers:  sync.Pool{New: func() any { return new([bufferSize]byte) }},
+		buffers:  newBuffers(),
 	}, nil
 }
 
@@ -97,17 +91,6 @@ func (s *Store) Append(ctx context.Context, id upload.ID, offset int64, r io.Rea
 		return 0, 0, serr
 	}
 	return mark.Size - offset, mark.CRC32C, err
-}
-
-// fill reads until buf is full, r gives an error, or bytes keep coming so slowly that they have waited for gather. Unlike [io.ReadFull] it leaves r's error as it
-// is: a body that was cut off says io.ErrUnexpectedEOF, and must not look like a short one.
-func fill(r io.Reader, buf []byte) (n int, err error) {
-	for start := time.Now(); n < len(buf) && err == nil && (n == 0 || time.Since(start) < gather); {
-		var m int
-		m, err = r.Read(buf[n:])
-		n += m
-	}
-	return n, err
 }
 
 // syncEntries makes the entries durable that were made before it was called. One sync is for all who

@@ -105,17 +105,17 @@ type writer struct {
 
 // Copy implements [staging.Writer]. It ends early when ctx does; a read that blocks is r's own to end.
 func (w *writer) Copy(ctx context.Context, r io.Reader) error {
-	buf := w.store.buffers.Get().(*[bufferSize]byte)
-	defer w.store.buffers.Put(buf)
+	buf := buffer{from: w.store.buffers}
+	defer buf.release()
 
 	for offset := w.mark.Size; ; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		filled, rerr := fill(r, buf[:])
-		written, err := w.file.WriteAt(buf[:filled], offset)
+		filled, rerr := buf.fill(r)
+		written, err := w.file.WriteAt(filled, offset)
 		offset += int64(written)
-		w.wrote(buf[:written])
+		w.wrote(filled[:written])
 		switch {
 		case err != nil:
 			return noRoom(err)
