@@ -37,16 +37,21 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // peakMemory is the most resident memory that a process has had, in bytes.
-func peakMemory(pid int) (int64, error) {
+func peakMemory(pid int) (int64, error) { return memory(pid, "VmHWM") }
+
+// residentMemory is what a process has at the moment, in bytes.
+func residentMemory(pid int) (int64, error) { return memory(pid, "VmRSS") }
+
+func memory(pid int, what string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
 		var kib int64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, what+": %d kB", &kib); n == 1 {
 			return kib << 10, nil
 		}
 	}
-	return 0, fmt.Errorf("process %d tells no peak of memory", pid)
+	return 0, fmt.Errorf("process %d tells no %s", pid, what)
 }

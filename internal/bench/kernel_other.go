@@ -15,3 +15,5 @@ func dieWithUs(*exec.Cmd) {}
 func cpuTime(int) (time.Duration, error) { return 0, errNotLinux }
 
 func peakMemory(int) (int64, error) { return 0, errNotLinux }
+
+func residentMemory(int) (int64, error) { return 0, errNotLinux }

@@ -56,6 +56,7 @@ type options struct {
 	backlog int   // large files queued before small ones
 	parts   int   // of such a one on their way at once
 	uploads int   // large files at once
+	slow    int   // clients that send slowly at once
 	polls   int   // questions in a round
 	rows    int   // uploads in the database, at most
 	only    string
@@ -72,6 +73,7 @@ type section struct {
 var sections = []section{
 	{"small", measureSmall}, // first, for files that were removed make new ones dearer on some disks
 	{"ingest", measureIngest},
+	{"tus", measureTus},
 	{"push", measurePush},
 	{"latency", measureLatency},
 	{"lanes", measureLanes},
@@ -94,6 +96,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.backlog, "backlog", 50, "large files queued while files of 64 KiB are sent")
 	f.IntVar(&o.parts, "parts", 4, "parts of each that are sent at once, where the provider takes them so")
 	f.IntVar(&o.uploads, "uploads", 10, "large files at once while memory is watched")
+	f.IntVar(&o.slow, "slow", 1000, "clients that send slowly by tus at once")
 	f.IntVar(&o.polls, "polls", 4000, "questions in a round of reads")
 	f.IntVar(&o.rows, "rows", 1_000_000, "uploads in the database for the last round of reads")
 	f.StringVar(&o.only, "only", strings.Join(names, ","), "what to measure")
@@ -107,7 +110,7 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("-only %s: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.backlog < 1 || o.parts < 1 || o.uploads < 1 || o.polls < 1 || o.rows < fewRows {
+	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.backlog < 1 || o.parts < 1 || o.uploads < 1 || o.slow < 1 || o.polls < 1 || o.rows < fewRows {
 		return o, errors.New("every number must be at least 1, a large file has at least 16 MiB, and there are at least 1000 rows")
 	}
 	o.size = *size * mib

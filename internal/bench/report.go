@@ -39,6 +39,12 @@ func (r *report) addRatio(what, unit string, ours, yardstick, aim float64) {
 	r.rows = append(r.rows, row{what, unit, ours, yardstick, fmt.Sprintf("%.2f", ratio), judged("≥", aim, ratio >= aim)})
 }
 
+// addShare compares by division, too. The ratio is to be at most aim.
+func (r *report) addShare(what, unit string, ours, yardstick, aim float64) {
+	share := ours / yardstick
+	r.rows = append(r.rows, row{what, unit, ours, yardstick, fmt.Sprintf("%.2f", share), judged("≤", aim, share <= aim)})
+}
+
 // addOver compares by subtraction. What is over the yardstick is to be at most aim.
 func (r *report) addOver(what, unit string, ours, yardstick, aim float64) {
 	over := ours - yardstick

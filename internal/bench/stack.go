@@ -162,11 +162,17 @@ func (s *stack) startYardstick(ctx context.Context, role string, args ...string)
 		return nil, "", err
 	}
 	address = "127.0.0.1:" + port
-	p, err = s.run(ctx, self, append([]string{role, "-address", address}, args...)...)
+	p, err = s.startSaying(ctx, self, append([]string{role, "-address", address}, args...)...)
+	return p, address, err
+}
+
+// startSaying runs a program that says when it is ready.
+func (s *stack) startSaying(ctx context.Context, path string, args ...string) (*child, error) {
+	p, err := s.run(ctx, path, args...)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return p, address, p.await(ctx, func() bool {
+	return p, p.await(ctx, func() bool {
 		b, err := os.ReadFile(p.log)
 		return err == nil && len(b) > 0
 	})
