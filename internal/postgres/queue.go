@@ -45,11 +45,19 @@ const pushMaxAttempts = 1000
 // InsertPush inserts the job that pushes an upload and returns its id, which is to be written on the
 // upload in the same transaction.
 func InsertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) (int64, error) {
+	job, err := newPush(u)
+	if err != nil {
+		return 0, err
+	}
+	return insertJob(ctx, tx, q, job)
+}
+
+func newPush(u upload.Upload) (river.InsertManyParams, error) {
 	priority := priorityNew
 	if u.Pushed > 0 {
 		priority = priorityResume
 	}
-	return insertPush(ctx, tx, q, u, upload.Queue(u.Provider, u.Size), priority, 0)
+	return push(u, upload.Queue(u.Provider, u.Size), priority, 0)
 }
 
 // resume inserts the job that goes on with an upload whose worker is gone, or whose job was lost.
@@ -62,7 +70,11 @@ func resume(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, takeoverO
 
 // resumePush inserts the job that goes on with a push.
 func resumePush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, takeoverOf int64) (int64, error) {
-	return insertPush(ctx, tx, q, u, upload.ResumeQueue(u.Provider, u.Size), priorityResume, takeoverOf)
+	job, err := push(u, upload.ResumeQueue(u.Provider, u.Size), priorityResume, takeoverOf)
+	if err != nil {
+		return 0, err
+	}
+	return insertJob(ctx, tx, q, job)
 }
 
 // goFirst lets a push that has a session at its provider go before those that have none, when it is its turn again.
@@ -86,10 +98,10 @@ type pushMetadata struct {
 	TakeoverOf int64  `json:"takeover_of,omitempty"`
 }
 
-func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, lane string, priority int, takeoverOf int64) (int64, error) {
+func push(u upload.Upload, lane string, priority int, takeoverOf int64) (river.InsertManyParams, error) {
 	metadata, err := json.Marshal(pushMetadata{UserID: u.UserID, TakeoverOf: takeoverOf})
 	if err != nil {
-		return 0, err
+		return river.InsertManyParams{}, err
 	}
 	opts := &river.InsertOpts{
 		Queue:       lane,
@@ -100,7 +112,11 @@ func insertPush(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, lane 
 	if u.NextAttemptAt != nil {
 		opts.ScheduledAt = *u.NextAttemptAt
 	}
-	res, err := q.InsertTx(ctx, tx, upload.PushArgs{UploadID: u.ID}, opts)
+	return river.InsertManyParams{Args: upload.PushArgs{UploadID: u.ID}, InsertOpts: opts}, nil
+}
+
+func insertJob(ctx context.Context, tx pgx.Tx, q *Queue, job river.InsertManyParams) (int64, error) {
+	res, err := q.InsertTx(ctx, tx, job.Args, job.InsertOpts)
 	if err != nil {
 		return 0, fmt.Errorf("insert the job: %w", err)
 	}

@@ -185,11 +185,7 @@ func ChangeProvider(ctx context.Context, tx DB, id upload.ID, to string) (change
 func Requeue(ctx context.Context, tx DB, user string, id upload.ID, job int64, deliverWithin time.Duration) (upload.Upload, error) {
 	u, err := oneUpload(tx.Query(ctx, `
 		UPDATE slipway.uploads u
-		SET status = 'queued', job_id = @job, lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL,
-		    attempt = 0, takeovers = 0, sessions_lost = 0, pushed_high = pushed_bytes, next_attempt_at = NULL, staged_until = NULL,
-		    deliver_by = now() + @deliver_within,
-		    error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL,
-		    version = version + 1
+		SET job_id = @job, `+requeued+`
 		WHERE u.id = @id AND u.user_id = @user AND u.status = 'failed' AND u.unstaged_at IS NULL
 		RETURNING `+uploadColumns, args{"id": id, "user": user, "job": job, "deliver_within": deliverWithin}))
 	if err != nil {
