@@ -213,6 +213,7 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 		numbers[i], sizes[i], crcs[i], etags[i], carries[i] = p.Number, p.Size, int64(p.CRC32C), p.ETag, p.Carry
 	}
 	var pushed int64
+	var progress float64
 	err := tx.QueryRow(ctx, `
 		WITH held AS (
 			SELECT u.id, s.id AS session
@@ -237,9 +238,9 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 		    version = version + 1
 		FROM total, held
 		WHERE u.id = held.id
-		RETURNING u.pushed_bytes`,
+		RETURNING u.pushed_bytes, round(u.progress::numeric, 4)`,
 		args{"session": session, "numbers": numbers, "sizes": sizes, "crcs": crcs, "etags": etags, "carries": carries,
-			"id": u.ID, "epoch": u.Epoch}).Scan(&pushed)
+			"id": u.ID, "epoch": u.Epoch}).Scan(&pushed, &progress)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrFenced
 	}
@@ -249,7 +250,7 @@ func Ack(ctx context.Context, tx DB, u upload.Upload, session int64, parts []pro
 	if !tell {
 		return nil
 	}
-	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.ProgressMade, Status: upload.Pushing, Attempt: u.Attempt, Data: map[string]any{"pushed_bytes": pushed}})
+	return WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.ProgressMade, Status: upload.Pushing, Attempt: u.Attempt, Data: map[string]any{"pushed_bytes": pushed, "progress": progress}})
 }
 
 // Pushed writes down an asset that the provider holds and that is not lasting yet, so that whoever

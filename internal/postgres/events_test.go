@@ -120,3 +120,63 @@ func TestEventsOfOneUpload(t *testing.T) {
 		t.Errorf("%d events for somebody else, %v", len(foreign), err)
 	}
 }
+
+func TestWhatIsReceivedIsToldOnceASecond(t *testing.T) {
+	b := newBench(t)
+	u := staged("user_123")
+	u.ID = upload.NewID()
+	b.tx(t, func(tx pgx.Tx) error { return postgres.InsertReceiving(t.Context(), tx, u, false, time.Hour) })
+	b.exec(t, `UPDATE slipway.upload_events SET at = now() - interval '2 seconds'`)
+	for _, offset := range []int64{1, 2, 3} {
+		if _, err := postgres.Checkpoint(t.Context(), b.Pool, "user_123", u.ID, postgres.Received{Size: u.Size, Offset: offset, Life: time.Hour}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec(t, `UPDATE slipway.upload_events SET at = now() - interval '2 seconds'`)
+	for range 2 {
+		if _, err := postgres.Checkpoint(t.Context(), b.Pool, "user_123", u.ID, postgres.Received{Size: u.Size, Offset: 4, Life: time.Hour}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events, err := postgres.Events(t.Context(), b.Pool, "user_123", u.ID, 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []float64
+	for _, e := range events {
+		if e.Type == upload.ProgressMade && e.Status == upload.Receiving {
+			told = append(told, e.Data["received_bytes"].(float64))
+		}
+	}
+	if !slices.Equal(told, []float64{1, 4}) {
+		t.Errorf("told of %v bytes, want 1 and, a while later, 4", told)
+	}
+}
+
+func TestNewsOfBytesWaitForNobody(t *testing.T) {
+	b := newBench(t)
+	u := staged("user_123")
+	u.ID = upload.NewID()
+	b.tx(t, func(tx pgx.Tx) error { return postgres.InsertReceiving(t.Context(), tx, u, false, time.Hour) })
+	b.exec(t, `UPDATE slipway.upload_events SET at = now() - interval '2 seconds'`)
+	checkpoint := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := postgres.Checkpoint(ctx, b.Pool, "user_123", u.ID, postgres.Received{Size: u.Size, Offset: 1, Life: time.Hour}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.tx(t, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended('slipway.events:user_123', 0))`)
+		checkpoint()
+		return err
+	})
+	if n := one[int](t, b.Pool, `SELECT count(*) FROM slipway.upload_events`); n != 1 {
+		t.Errorf("%d events, want none but the first while somebody else is writing", n)
+	}
+	checkpoint()
+	if n := one[int](t, b.Pool, `SELECT count(*) FROM slipway.upload_events`); n != 2 {
+		t.Errorf("%d events, want the bytes told of afterwards", n)
+	}
+}

@@ -115,7 +115,7 @@ func TestARequestMayDoWhatItNeedsAndNoMore(t *testing.T) {
 }
 
 // everybodys are tables that a request may read and that say nothing of single users.
-var everybodys = []string{"slipway.providers"}
+var everybodys = []string{"slipway.providers", "slipway.event_log"}
 
 // A table that keeps anything of a user's stands behind the wall: whoever makes a new one is told here.
 func TestNothingOfAUsersIsOutsideTheWall(t *testing.T) {

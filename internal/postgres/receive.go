@@ -128,7 +128,8 @@ const received = `
 func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Received, release bool) (wanted bool, err error) {
 	a := r.args(user, id)
 	a["release"] = release
-	err = db.QueryRow(ctx, `
+	b := &pgx.Batch{}
+	b.Queue(`
 		WITH room AS (
 			UPDATE slipway.staging_reservations
 			SET expires_at = now() + @life
@@ -141,7 +142,9 @@ func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Receive
 			WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch
 			RETURNING id, u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch AS wanted
 		)
-		SELECT wanted, `+announced+` FROM received`, a).Scan(&wanted, nil)
+		SELECT wanted, `+announced+` FROM received`, a).QueryRow(func(row pgx.Row) error { return row.Scan(&wanted, nil) })
+	queueReceived(b, user, id, r.Epoch)
+	err = db.SendBatch(ctx, b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, ErrFenced

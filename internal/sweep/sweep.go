@@ -23,6 +23,7 @@ type Sweeper struct {
 	DeliverWithin time.Duration // of what has come in without anybody to say so
 	KeepFailed    time.Duration
 	KeepTrash     time.Duration // what nobody needs of staging
+	KeepHistory   time.Duration // events; 0: for ever
 	AskedFor      time.Duration // after this in one turn of asking a provider its worker is gone; 0: 1 min
 	ReapEvery     time.Duration // 0: 1 s, so that no takeover comes later than 17 s after a death
 	TidyEvery     time.Duration // 0: 30 s
@@ -73,7 +74,7 @@ func (s *Sweeper) reap(ctx context.Context) {
 }
 
 // tidy gives jobs to uploads and deletions that have none, ends uploads that nobody goes on with, forgets old
-// signatures, notifications and idempotency keys, and lets the bytes of ended uploads go.
+// signatures, notifications, idempotency keys and events, and lets the bytes of ended uploads go.
 func (s *Sweeper) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
@@ -116,6 +117,9 @@ func (s *Sweeper) tidy(ctx context.Context) {
 	if err := postgres.PruneKeys(ctx, s.Pool); err != nil {
 		s.Log.Warn("forget old idempotency keys", "error", err)
 	}
+	if err := s.prune(ctx); err != nil {
+		s.Log.Warn("prune the history", "error", err)
+	}
 	if err := postgres.AddUpUsage(ctx, s.Pool, ""); err != nil {
 		s.Log.Warn("add up what users use", "error", err)
 	}
@@ -146,6 +150,19 @@ func (s *Sweeper) tidy(ctx context.Context) {
 		s.Log.Warn("let the bytes of pieces go", "error", err)
 	}
 }
+
+// prune lets the oldest events go, a few at a time.
+func (s *Sweeper) prune(ctx context.Context) error {
+	for s.KeepHistory > 0 {
+		n, err := postgres.PruneEvents(ctx, s.Pool, s.KeepHistory, pruneBatch)
+		if err != nil || n < pruneBatch {
+			return err
+		}
+	}
+	return nil
+}
+
+const pruneBatch = 1000
 
 // unstageJoined lets the bytes go that came in as pieces of files.
 func (s *Sweeper) unstageJoined(ctx context.Context) error {

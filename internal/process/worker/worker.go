@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	}); err != nil {
 		return err
 	}
-	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, KeepTrash: c.Staging.TrashTTL, DeliverWithin: c.Delivery.Deadline, AskedFor: push.VerifierDead, Log: log}
+	sweeper := sweep.Sweeper{Pool: base.Pool, Queue: base.Queue, Staging: base.Staging, LeaseTTL: push.LeaseTTL, KeepFailed: c.Staging.Retention, KeepTrash: c.Staging.TrashTTL, KeepHistory: c.Database.HistoryRetention, DeliverWithin: c.Delivery.Deadline, AskedFor: push.VerifierDead, Log: log}
 
 	running, stop := context.WithCancel(ctx)
 	defer stop()
