@@ -61,6 +61,16 @@ func (h *Hub) Watch(id upload.ID) (news <-chan struct{}, stop func()) {
 	}
 }
 
+// Watchers is how many watch.
+func (h *Hub) Watchers() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, watchers := range h.waiting {
+		n += len(watchers)
+	}
+	return n
+}
+
 // follow has f be told of whom there is news.
 func (h *Hub) follow(f func(user string)) {
 	h.mu.Lock()

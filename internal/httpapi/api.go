@@ -44,6 +44,7 @@ type API struct {
 	PublicFiles bool          // the content of a file is anybody's who knows its upload
 
 	server    *Server
+	looks     *looks
 	resumable *ingest.Resumable
 }
 
@@ -56,7 +57,7 @@ const (
 
 // Mount adds the routes to s, before it serves.
 func (s *Server) Mount(a *API) {
-	a.server = s
+	a.server, a.looks = s, &looks{running: map[lookKey]*look{}, next: map[lookKey]*look{}}
 	app := s.app
 	app.Get("/readyz", a.readyz)
 	app.Post("/v1/tokens", a.vouching, a.createToken)
@@ -70,6 +71,7 @@ func (s *Server) Mount(a *API) {
 	app.Get("/v1/uploads/:id", a.reading, a.getUpload)
 	app.Get("/v1/uploads/:id/events", a.reading, a.uploadEvents)
 	app.Get("/v1/events", a.reading, a.userEvents)
+	app.Post(retryAllPath, a.authenticated, a.retryUploads)
 	app.Post("/v1/uploads/:id/retry", a.forPeople, a.authenticated, a.retryUpload)
 	app.Post("/v1/uploads/:id/cancel", a.forPeople, a.authenticated, a.cancelUpload)
 	app.Delete("/v1/uploads/:id", a.authenticated, a.deleteUpload)
@@ -149,25 +151,6 @@ func (a *API) find(user string, id upload.ID) (u upload.Upload, err error) {
 		return err
 	})
 	return u, err
-}
-
-// await returns the upload as soon as done says so of it, or as it is when the time is over or the server stops.
-func (a *API) await(user string, id upload.ID, wait time.Duration, done func(upload.Upload) bool) (upload.Upload, error) {
-	news, stop := a.Hub.Watch(id)
-	defer stop()
-	ctx, cancel := context.WithTimeout(a.server.stopping, wait)
-	defer cancel()
-	for {
-		u, err := a.find(user, id)
-		if err != nil || done(u) {
-			return u, err
-		}
-		select {
-		case <-ctx.Done():
-			return u, nil
-		case <-news:
-		}
-	}
 }
 
 // base is what absolute links begin with.
