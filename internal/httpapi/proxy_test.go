@@ -353,3 +353,19 @@ func TestTusGoesOnThroughNginx(t *testing.T) {
 		t.Errorf("another request gets %d", r.StatusCode)
 	}
 }
+
+func TestEventsComeThroughNginxAsTheyHappen(t *testing.T) {
+	p := behindNginx(t, nil)
+	u := p.put(t, "a.txt")
+	sub := p.subscribe(t, uploadsPath+"/"+string(u.ID)+"/events", "")
+	if e := viewIn(t, sub.event()); e.Status != upload.Queued {
+		t.Errorf("the history begins with %+v", e)
+	}
+	for _, status := range []upload.Status{upload.Pushing, upload.Completed} {
+		p.tell(t, "alice", became(u.ID, status))
+		if e := viewIn(t, sub.event()); e.Status != status {
+			t.Errorf("it goes on with %+v, want %s", e, status)
+		}
+	}
+	sub.wantEnd()
+}
