@@ -398,7 +398,9 @@ func (s *site) awaitNoStream(t testing.TB) {
 }
 
 func TestADeafProcessStreamsAllTheSame(t *testing.T) {
-	s := open(t, func(a *API, _ *Options) { deafen(t, a) })
+	s := open(t, func(a *API, _ *Options) {
+		a.Hub, a.Feed = hearing(t, a, "postgres://nobody@127.0.0.1:1/none?connect_timeout=1")
+	})
 	sub := s.subscribe(t, eventsPath, "")
 	sub.event()
 	u := s.put(t, "a.txt")
@@ -407,16 +409,39 @@ func TestADeafProcessStreamsAllTheSame(t *testing.T) {
 	}
 }
 
-// deafen gives the API a hub that hears nothing.
-func deafen(t *testing.T, a *API) {
-	hub := events.NewHub("postgres://nobody@127.0.0.1:1/none?connect_timeout=1", postgres.DefaultNames, discard())
+func TestAnotherProcessGoesOnWithAStream(t *testing.T) {
+	s := open(t, nil)
+	sub := s.subscribe(t, eventsPath, "")
+	start := sub.event()
+	first := s.put(t, "a.txt")
+	if v := viewIn(t, sub.event()); v.UploadID != first.ID {
+		t.Errorf("got %+v", v)
+	}
+
+	again := *s.api
+	again.Hub, again.Feed = hearing(t, s.api, s.pool.Config().ConnString())
+	other := &site{api: &again, pool: s.pool, client: s.client}
+	other.running = run(t, Options{}, func(server *Server) { server.Mount(&again) })
+	other.url = "http://" + other.addr
+	resumed := other.subscribe(t, eventsPath, start.LastEventID)
+	second := s.put(t, "b.txt")
+	for _, want := range []upload.ID{first.ID, second.ID} {
+		if v := viewIn(t, resumed.event()); v.UploadID != want {
+			t.Errorf("got %+v, want an event of %s", v, want)
+		}
+	}
+}
+
+// hearing returns what a process of its own hears, at a database's address.
+func hearing(t *testing.T, a *API, url string) (*events.Hub, *events.Feed) {
+	hub := events.NewHub(url, postgres.DefaultNames, discard())
 	feed := events.NewFeed(hub, a.Pool, discard())
 	ctx, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { hub.Run(ctx) })
 	parts.Go(func() { feed.Run(ctx) })
 	t.Cleanup(func() { stop(); parts.Wait() })
-	a.Hub, a.Feed = hub, feed
+	return hub, feed
 }
 
 func TestAStreamLeavesNothingOnItsConnection(t *testing.T) {
