@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
@@ -66,7 +67,16 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	f := postgres.UploadFilter{}
+	f := postgres.UploadFilter{ErrorCode: query.Get("error_code"), NamePrefix: query.Get("q")}
+	if strings.ContainsRune(f.ErrorCode+f.NamePrefix, 0) {
+		return invalidParameter("No error_code and no file's name has a NUL in it.")
+	}
+	if f.CreatedAfter, err = timeIn(query, "created_after"); err != nil {
+		return err
+	}
+	if f.CreatedBefore, err = timeIn(query, "created_before"); err != nil {
+		return err
+	}
 	if f.Provider, err = providerFilter(query); err != nil {
 		return err
 	}
@@ -157,6 +167,19 @@ func providerFilter(query url.Values) (string, error) {
 		return "", &upload.Error{Code: upload.UnknownProvider, Message: fmt.Sprintf("Provider %.40q is not known; use %s.", p, strings.Join(postgres.GuideProviders, " or "))}
 	}
 	return p, nil
+}
+
+// timeIn returns the time that a parameter names, nil for none.
+func timeIn(query url.Values, name string) (*time.Time, error) {
+	text := query.Get(name)
+	if text == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, invalidParameter("%s must be a time like 2026-11-30T12:00:00Z; in a query a + is written %%2B.", name)
+	}
+	return &t, nil
 }
 
 func pageSize(query url.Values) (int, error) {

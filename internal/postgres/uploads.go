@@ -142,10 +142,14 @@ func UploadOf(ctx context.Context, db Querier, id upload.ID) (upload.Upload, err
 
 // UploadFilter narrows a list; zero values ask for nothing.
 type UploadFilter struct {
-	Statuses []upload.Status
-	Provider string
-	Before   upload.ID // only uploads that are older than this one
-	Limit    int
+	Statuses      []upload.Status
+	Provider      string
+	ErrorCode     string
+	NamePrefix    string
+	CreatedAfter  *time.Time
+	CreatedBefore *time.Time
+	Before        upload.ID // only uploads that are older than this one
+	Limit         int
 }
 
 // ListUploads returns a user's uploads, newest first, without the pieces of files.
@@ -157,6 +161,18 @@ func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) (
 	if f.Provider != "" {
 		where += ` AND u.provider = @provider`
 	}
+	if f.ErrorCode != "" {
+		where += ` AND u.error_code = @code`
+	}
+	if f.NamePrefix != "" {
+		where += ` AND starts_with(u.file_name, @prefix)`
+	}
+	if f.CreatedAfter != nil {
+		where += ` AND u.created_at > @created_after`
+	}
+	if f.CreatedBefore != nil {
+		where += ` AND u.created_at < @created_before`
+	}
 	if f.Before != "" {
 		where += ` AND u.id < @before`
 	}
@@ -166,7 +182,8 @@ func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) (
 		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted') AND NOT u.partial`+where+`
 		ORDER BY u.id DESC
 		LIMIT @limit`,
-		args{"user": user, "statuses": f.Statuses, "provider": f.Provider, "before": f.Before, "limit": f.Limit})
+		args{"user": user, "statuses": f.Statuses, "provider": f.Provider, "code": f.ErrorCode, "prefix": f.NamePrefix,
+			"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "before": f.Before, "limit": f.Limit})
 	return collect("list uploads", rows, err, scanUpload)
 }
 
