@@ -58,6 +58,9 @@ var changes = map[string]struct {
 			return err
 		})
 	}},
+	"RequeueAll": {[]upload.Status{upload.Failed}, upload.Queued, func(t *testing.T, b bench, u upload.Upload) error {
+		return requeueAll(t, b, u.UserID, []upload.Upload{u})
+	}},
 	"ClaimReserved": {[]upload.Status{upload.Reserved}, upload.Verifying, direct(func(t *testing.T, tx pgx.Tx, u upload.Upload) error {
 		return postgres.ClaimReserved(t.Context(), tx, u, claimOf(u), time.Hour)
 	})},
