@@ -26,8 +26,8 @@ require (
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/spf13/cobra v1.10.2
 	github.com/throttled/throttled/v2 v2.15.0
-	github.com/uploadcare/uploadcare-go v1.2.5
 	github.com/tmaxmax/go-sse v0.11.0
+	github.com/uploadcare/uploadcare-go v1.2.5
 	github.com/valyala/fasthttp v1.51.0
 	go.uber.org/goleak v1.3.0
 	golang.org/x/net v0.61.0
