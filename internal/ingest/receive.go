@@ -29,8 +29,9 @@ const (
 	// releaseTime is how long a receiver is waited for that was asked to let go.
 	releaseTime = time.Second
 
-	// A receiver writes down how far it has come when so much has come since, or so much time has passed.
-	checkpointBytes = 32 << 20
+	// A receiver writes down how far it has come when so much has come since, or so much time has passed. While it
+	// does, as much again may come: a death costs 32 MiB at most.
+	checkpointBytes = 16 << 20
 	checkpointTime  = 2 * time.Second
 
 	// recordLimit is for writing one thing down, in whatever weather.

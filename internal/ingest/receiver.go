@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -156,13 +155,15 @@ func (rc *receiver) take(ctx context.Context, hold *quota.Hold) error {
 	if rc.file, err = rc.Staging.Extend(ctx, rc.segment, rc.seen.CRC32C); err != nil {
 		return staged(err)
 	}
-	rc.written = make(chan struct{}, 1)
-	copied := make(chan struct{})
-	var keeper sync.WaitGroup
-	keeper.Go(func() { rc.keep(stop, copied) })
-	err = rc.file.Copy(ctx, &counted{body: hold.Within(body), due: rc.written})
+	rc.written = make(chan struct{})
+	copied, kept := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(kept)
+		rc.keep(stop, copied)
+	}()
+	err = rc.file.Copy(ctx, &counted{body: hold.Within(body), due: rc.written, over: kept})
 	close(copied)
-	keeper.Wait()
+	<-kept
 	return staged(err)
 }
 
@@ -174,22 +175,26 @@ func staged(err error) error {
 	return err
 }
 
-// counted tells when so many bytes have been read that a checkpoint is due.
+// counted tells when so many bytes have been read that a checkpoint is due, and waits when the one before is not
+// written down yet.
 type counted struct {
 	body io.Reader
 	due  chan<- struct{}
+	over <-chan struct{} // closed when there are no more checkpoints
 	read int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.body.Read(p)
-	if c.read += int64(n); c.read >= checkpointBytes {
+	if c.read >= checkpointBytes {
 		c.read = 0
 		select {
-		case c.due <- struct{}{}:
-		default: // the one before has not begun
+		case c.due <- struct{}{}: // the one before is written down
+		case <-c.over:
+		case <-time.After(checkpointTime): // the database has its troubles
 		}
 	}
+	n, err := c.body.Read(p)
+	c.read += int64(n)
 	return n, err
 }
 
