@@ -96,9 +96,9 @@ func (a *API) retryUploads(c *fiber.Ctx) error {
 }
 
 func (r retryAsked) filter() (postgres.FailedFilter, error) {
-	f := postgres.FailedFilter{
+	f := postgres.FailedFilter{UploadFilter: postgres.UploadFilter{
 		ErrorCode: r.ErrorCode, NamePrefix: r.NamePrefix, CreatedAfter: r.CreatedAfter, CreatedBefore: r.CreatedBefore, Limit: maxBatch,
-	}
+	}}
 	var err error
 	if f.Provider, err = providerFilter(url.Values{"provider": {r.Provider}}); err != nil {
 		return f, err

@@ -22,57 +22,35 @@ const requeued = `
 
 // FailedFilter chooses among a user's failed uploads; zero values ask for nothing.
 type FailedFilter struct {
-	IDs           []upload.ID // if not nil these, whatever has become of them, and nothing else is asked
-	Provider      string
-	ErrorCode     string
-	NamePrefix    string
-	CreatedAfter  *time.Time
-	CreatedBefore *time.Time
-	After         upload.ID // only uploads that are newer than this one
-	Limit         int
+	UploadFilter
+	IDs   []upload.ID // if not nil these, whatever has become of them
+	After upload.ID   // only uploads that are newer than this one
 }
 
 // LockFailed returns the uploads that f chooses, oldest first, and keeps everybody else from changing them until the
 // transaction ends. What was changed while it waited for them has the status that it has now. Of each it reads
 // what sending it again takes: ID, UserID, Status, Provider, Size, Pushed and Unstaged.
 func LockFailed(ctx context.Context, tx DB, user string, f FailedFilter) ([]upload.Upload, error) {
-	where := `c.status = 'failed' AND NOT c.partial`
+	where := `u.status = 'failed' AND NOT u.partial`
 	if f.IDs != nil {
-		where = `c.status <> 'joined' AND c.id = ANY (@ids::uuid[])`
-	}
-	if f.Provider != "" {
-		where += ` AND c.provider = @provider`
-	}
-	if f.ErrorCode != "" {
-		where += ` AND c.error_code = @code`
-	}
-	if f.NamePrefix != "" {
-		where += ` AND starts_with(c.file_name, @prefix)`
-	}
-	if f.CreatedAfter != nil {
-		where += ` AND c.created_at > @created_after`
-	}
-	if f.CreatedBefore != nil {
-		where += ` AND c.created_at < @created_before`
+		where = `u.status <> 'joined' AND u.id = ANY (@ids::uuid[])`
 	}
 	if f.After != "" {
-		where += ` AND c.id > @after`
+		where += ` AND u.id > @after`
 	}
 	rows, err := tx.Query(ctx, `
 		WITH chosen AS (
-			SELECT c.id
-			FROM slipway.uploads c
-			WHERE c.user_id = @user AND `+where+`
-			ORDER BY c.id
+			SELECT u.id
+			FROM slipway.uploads u
+			WHERE u.user_id = @user AND `+where+f.where()+`
+			ORDER BY u.id
 			LIMIT @limit
 		)
 		SELECT u.id, u.user_id, u.status, u.provider, coalesce(u.size, 0), u.pushed_bytes, u.unstaged_at
 		FROM chosen
 		JOIN slipway.uploads u USING (id)
 		ORDER BY u.id
-		FOR UPDATE OF u`,
-		args{"user": user, "ids": f.IDs, "provider": f.Provider, "code": f.ErrorCode, "prefix": f.NamePrefix,
-			"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "after": f.After, "limit": f.Limit})
+		FOR UPDATE OF u`, f.withArgs(args{"user": user, "ids": f.IDs, "after": f.After}))
 	return collect("lock failed uploads", rows, err, func(row pgx.CollectableRow) (u upload.Upload, err error) {
 		return u, row.Scan(&u.ID, &u.UserID, &u.Status, &u.Provider, &u.Size, &u.Pushed, &u.Unstaged)
 	})

@@ -14,7 +14,7 @@ import (
 func lockFailed(t *testing.T, b bench, user string) []upload.Upload {
 	t.Helper()
 	found, err := asUser(t, b, func(tx pgx.Tx) ([]upload.Upload, error) {
-		return postgres.LockFailed(t.Context(), tx, user, postgres.FailedFilter{Limit: 100})
+		return postgres.LockFailed(t.Context(), tx, user, postgres.FailedFilter{UploadFilter: postgres.UploadFilter{Limit: 100}})
 	})
 	if err != nil {
 		t.Fatal(err)

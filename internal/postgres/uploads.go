@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -152,8 +153,8 @@ type UploadFilter struct {
 	Limit         int
 }
 
-// ListUploads returns a user's uploads, newest first, without the pieces of files.
-func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) ([]upload.Upload, error) {
+// where is what f asks of uploads u beside other conditions; its arguments are those that withArgs adds.
+func (f UploadFilter) where() string {
 	where := ""
 	if len(f.Statuses) > 0 {
 		where += ` AND u.status = ANY (@statuses)`
@@ -176,14 +177,23 @@ func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) (
 	if f.Before != "" {
 		where += ` AND u.id < @before`
 	}
+	return where
+}
+
+func (f UploadFilter) withArgs(a args) args {
+	maps.Copy(a, args{"statuses": f.Statuses, "provider": f.Provider, "code": f.ErrorCode, "prefix": f.NamePrefix,
+		"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "before": f.Before, "limit": f.Limit})
+	return a
+}
+
+// ListUploads returns a user's uploads, newest first, without the pieces of files.
+func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) ([]upload.Upload, error) {
 	rows, err := db.Query(ctx, `
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
-		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted') AND NOT u.partial`+where+`
+		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted') AND NOT u.partial`+f.where()+`
 		ORDER BY u.id DESC
-		LIMIT @limit`,
-		args{"user": user, "statuses": f.Statuses, "provider": f.Provider, "code": f.ErrorCode, "prefix": f.NamePrefix,
-			"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "before": f.Before, "limit": f.Limit})
+		LIMIT @limit`, f.withArgs(args{"user": user}))
 	return collect("list uploads", rows, err, scanUpload)
 }
 
