@@ -42,7 +42,7 @@ func doctorCommand() *cobra.Command {
 				return reconcile(cmd, doctor.ReconcileOptions{Config: settings, Grace: grace, Apply: apply}, asJSON)
 			}
 			if apply {
-				return errors.New("--apply goes with --reconcile")
+				return misused("--apply goes with --reconcile")
 			}
 			var faults config.Faults
 			if err != nil && !errors.As(err, &faults) {
@@ -66,7 +66,7 @@ func doctorCommand() *cobra.Command {
 			})
 			switch {
 			case interrupted(cmd.Context()):
-				return errors.New("interrupted")
+				return errInterrupted
 			case sound:
 				return nil
 			case failed == 1:

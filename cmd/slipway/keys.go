@@ -79,15 +79,15 @@ func keyCreateCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := strings.TrimSpace(args[0])
 			if name == "" || len(name) > maxKeyName || printable(name) != name {
-				return fmt.Errorf("a key's name has 1 to %d bytes of text", maxKeyName)
+				return misused("a key's name has 1 to %d bytes of text", maxKeyName)
 			}
 			for _, s := range scopes {
 				if !slices.Contains(auth.Scopes, s) {
-					return fmt.Errorf("there is no scope %q; there are %s", s, strings.Join(auth.Scopes, " and "))
+					return misused("there is no scope %q; there are %s", s, strings.Join(auth.Scopes, " and "))
 				}
 			}
 			if len(scopes) == 0 || days < 0 || days > maxKeyDays {
-				return fmt.Errorf("give a scope, and --days from 0, which is for ever, to %d", maxKeyDays)
+				return misused("give a scope, and --days from 0, which is for ever, to %d", maxKeyDays)
 			}
 			return withDatabase(cmd, func(db postgres.DB) error {
 				slices.Sort(scopes)

@@ -9,28 +9,38 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"slipway/internal/client"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends the process at once
-	if err := command().ExecuteContext(ctx); err != nil {
+	c, err := command().ExecuteContextC(ctx)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "slipway:", err)
-		os.Exit(1)
+		if exitCode(err) == exitUsage {
+			fmt.Fprintf(os.Stderr, "See `%s --help`.\n", c.CommandPath())
+		}
 	}
+	os.Exit(exitCode(err))
 }
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "slipway",
-		Short:         "Takes large files in and delivers them to Uploadcare or Cloudinary",
+		Use:   "slipway",
+		Short: "Takes large files in and delivers them to Uploadcare or Cloudinary",
+		Long: "Takes large files in and delivers them to Uploadcare or Cloudinary.\n\n" +
+			"Files are sent to the Slipway at SLIPWAY_URL, by a user whom SLIPWAY_TOKEN names. Without SLIPWAY_URL that is the\n" +
+			"`slipway dev` in this folder, or else " + client.DefaultURL + ".\n\n" + exitCodes,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
 	root.AddCommand(
-		putCommand(), statusCommand(), listCommand(), retryCommand(),
+		putCommand(), statusCommand(), listCommand(), retryCommand(), cancelCommand(), removeCommand(),
 		devCommand(), serveCommand(), migrateCommand(), keyCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
 	)
+	coded(root)
 	return root
 }

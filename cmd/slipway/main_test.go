@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -21,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asSlipway) != "" {
+		main()
+	}
 	os.Exit(postgrestest.Main(m, func(ctx context.Context, url string) error {
 		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
 	}))
@@ -39,10 +43,16 @@ func slipway(ctx context.Context, args ...string) outcomeOf {
 
 // overheard runs the command, and hear with all that it has said on stderr whenever it says more.
 func overheard(ctx context.Context, hear func(stderr string), args ...string) outcomeOf {
+	return run(ctx, strings.NewReader(""), hear, args...)
+}
+
+// run is overheard with something on stdin.
+func run(ctx context.Context, stdin io.Reader, hear func(stderr string), args ...string) outcomeOf {
 	var out bytes.Buffer
 	errs := ear{hear: hear}
 	c := command()
 	c.SetArgs(args)
+	c.SetIn(stdin)
 	c.SetOut(&out)
 	c.SetErr(&errs)
 	err := c.ExecuteContext(ctx)

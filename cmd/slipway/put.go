@@ -44,7 +44,7 @@ func putCommand() *cobra.Command {
 			}
 			kind, err := upload.ParseResourceType(o.resourceType)
 			if err != nil {
-				return err
+				return misused("%w", err)
 			}
 			show := newShow(cmd.ErrOrStderr())
 			service, err := serviceTelling(show.line)
@@ -80,7 +80,7 @@ func pairs(list []string) (map[string]string, error) {
 	for _, s := range list {
 		key, value, ok := strings.Cut(s, "=")
 		if !ok || key == "" {
-			return nil, fmt.Errorf("--meta %q: give it as key=value", s)
+			return nil, misused("--meta %q: give it as key=value", s)
 		}
 		m[key] = value
 	}
@@ -121,23 +121,39 @@ func (p *putter) run(ctx context.Context, paths []string) error {
 			p.tell(r)
 		}
 	}
-	failed := 0
 	for _, r := range results {
 		if r.Error == nil && p.wait {
 			p.await(ctx, r)
 			p.tell(r)
 		}
+	}
+	return ended(ctx, results)
+}
+
+// ended is what all of the files came to.
+func ended(ctx context.Context, results []*result) error {
+	failed, unsent := 0, 0
+	for _, r := range results {
 		if r.Error != nil {
 			failed++
+			if r.Upload == nil {
+				unsent++
+			}
 		}
 	}
+	e := &ending{exitNotDelivered, fmt.Errorf("%d of %d files are not where they should be", failed, len(results))}
 	switch {
-	case failed > 0 && len(results) == 1:
-		return errors.New("the file is not where it should be")
-	case failed > 0:
-		return fmt.Errorf("%d of %d files are not where they should be", failed, len(results))
+	case failed == 0:
+		return nil
+	case interrupted(ctx):
+		e.code = exitInterrupted
+	case unsent > 0:
+		e.code = exitFailed
 	}
-	return nil
+	if len(results) == 1 {
+		e.err = errors.New("the file is not where it should be")
+	}
+	return e
 }
 
 // tell prints the outcome: URLs to the standard output, the rest beside it.

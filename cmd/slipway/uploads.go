@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,91 +18,34 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
-		Use:     "status ID...",
-		GroupID: "files",
-		Short:   "Show where uploads are, and why",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			service, err := service(cmd)
-			if err != nil {
-				return err
-			}
-			defer service.Close()
-			return each(cmd, ids, asJSON, func(id upload.ID) (client.Upload, error) { return service.Get(cmd.Context(), id) }, describe)
+	return forEach(&cobra.Command{
+		Use:   "status ID...",
+		Short: "Show where uploads are, and why",
+	}, question{
+		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {
+			return service.Get(ctx, id)
 		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each upload")
-	return c
+		tell: describe,
+	})
 }
 
 func retryCommand() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
+	var provider string
+	c := forEach(&cobra.Command{
 		Use:     "retry ID...",
-		GroupID: "files",
 		Short:   "Send failed uploads on their way again",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			service, err := service(cmd)
-			if err != nil {
-				return err
-			}
-			defer service.Close()
-			return each(cmd, ids, asJSON, func(id upload.ID) (client.Upload, error) { return service.Retry(cmd.Context(), id) },
-				func(w io.Writer, u client.Upload) {
-					fmt.Fprintf(w, "%s is %s again\n", printable(u.FileName), u.Status)
-				})
+		Example: "  slipway retry --provider cloudinary 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e",
+	}, question{
+		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {
+			return service.Retry(ctx, id, provider)
 		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each upload")
+		tell: func(w io.Writer, u client.Upload) {
+			fmt.Fprintf(w, "%s is %s again\n", printable(u.FileName), u.Status)
+		},
+	}, upload.Failed)
+	c.Flags().StringVar(&provider, "provider", "", "where to: uploadcare or cloudinary (default: where they were going)")
+	complete(c, "provider", "uploadcare", "cloudinary")
 	return c
-}
-
-// each asks for every id, prints the answers, and fails when one of them was a refusal.
-func each(cmd *cobra.Command, ids []string, asJSON bool, ask func(upload.ID) (client.Upload, error), tell func(io.Writer, client.Upload)) error {
-	out, failed := cmd.OutOrStdout(), 0
-	for _, text := range ids {
-		id, err := upload.ParseID(strings.ToLower(text))
-		if err != nil {
-			err = errors.New("this is no id; `slipway list` shows them")
-		}
-		var u client.Upload
-		if err == nil {
-			u, err = ask(id)
-		}
-		if interrupted(cmd.Context()) {
-			return errors.New("interrupted")
-		}
-		if err != nil {
-			failed++
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", printable(text), explain(err))
-		}
-		switch {
-		case asJSON && err != nil:
-			err = printJSON(out, refusal{text, faultOf(err)})
-		case asJSON:
-			err = printJSON(out, u)
-		case err == nil:
-			tell(out, u)
-		default:
-			err = nil // it has been told
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d could not be answered", failed, len(ids))
-	}
-	return nil
-}
-
-// refusal is an id that was not answered, as JSON.
-type refusal struct {
-	ID    string `json:"id"`
-	Error *fault `json:"error"`
 }
 
 // describe shows all about one upload that a person asks for.
@@ -156,23 +100,18 @@ func listCommand() *cobra.Command {
 		Short:   "List your uploads, newest first",
 		Example: "  slipway list --status failed\n  slipway list --limit 1000 --json | jq -r .url",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: asking(func(cmd *cobra.Command, service *client.Client, _ []string) error {
 			for _, name := range statuses {
 				s, err := upload.ParseStatus(name)
 				if err != nil {
-					return fmt.Errorf("there is no status %q; there are %s", name, strings.Join(statusNames(), ", "))
+					return misused("there is no status %q; there are %s", name, strings.Join(statusNames(), ", "))
 				}
 				f.Statuses = append(f.Statuses, s)
 			}
 			if limit < 1 {
-				return fmt.Errorf("--limit %d: give 1 or more", limit)
+				return misused("--limit %d: give 1 or more", limit)
 			}
 			f.PageSize = min(limit, 100)
-			service, err := service(cmd)
-			if err != nil {
-				return err
-			}
-			defer service.Close()
 			var found []client.Upload
 			for u, err := range service.List(cmd.Context(), f) {
 				if err != nil {
@@ -191,7 +130,7 @@ func listCommand() *cobra.Command {
 				tabulate(cmd.OutOrStdout(), columnsOf(cmd.OutOrStdout()), found)
 			}
 			return nil
-		},
+		}),
 	}
 	fs := c.Flags()
 	fs.StringSliceVar(&statuses, "status", nil, "only those with this status; may be repeated")

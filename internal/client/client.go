@@ -2,6 +2,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -102,8 +103,10 @@ type request struct {
 	method, path string // the path is escaped
 	query        url.Values
 	header       http.Header
-	content      *content      // nil: there is no body
+	content      *content      // a file; nil: there is none
+	body         any           // JSON; nil: there is none
 	once         bool          // it has a key, by which the service does it once however often it is sent
+	twice        bool          // it changes something, and does no harm when it is done twice
 	timeout      time.Duration // for the answer; 0 leaves it to content
 }
 
@@ -146,7 +149,7 @@ func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error
 // repeatable tells whether r, which ended in err, may be sent again. What only asks may, and what is done once;
 // what else changes something only if it cannot have been carried out.
 func (c *Client) repeatable(r request, err error) bool {
-	harmless := r.method == http.MethodGet || r.once
+	harmless := r.method == http.MethodGet || r.once || r.twice
 	var refused *Error
 	if errors.As(err, &refused) {
 		switch refused.Status {
@@ -175,6 +178,13 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 		defer sending.stop()
 		body = sending
 	}
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
 	connected := false
 	call = httptrace.WithClientTrace(call, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 	req, err := http.NewRequestWithContext(call, r.method, c.base+r.path, body)
@@ -186,6 +196,9 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 		req.Header[name] = values
 	}
 	req.Header.Set("Accept", "application/json")
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if c.opts.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}
@@ -248,9 +261,23 @@ func (c *Client) shown() string {
 	return u.Redacted()
 }
 
+// location is where an answer leads, instead of a JSON value.
+type location string
+
 // read decodes an answer, or returns it as an *Error.
 func (c *Client) read(resp *http.Response, v any) error {
+	to, leads := v.(*location)
 	switch {
+	case leads && resp.StatusCode == http.StatusFound:
+		address, err := resp.Location()
+		if err != nil {
+			return c.stranger(resp)
+		}
+		*to = location(address.String())
+		c.met.Store(true)
+		return nil
+	case leads && resp.StatusCode < 300:
+		return c.stranger(resp)
 	case resp.StatusCode == http.StatusNotModified:
 		c.met.Store(true)
 		return nil

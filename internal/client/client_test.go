@@ -203,7 +203,7 @@ func TestAnswersOfStrangers(t *testing.T) {
 			c := serve(t, tt.handler)
 			for call, ask := range map[string]func() error{
 				"get":   func() error { _, err := c.Get(t.Context(), id); return err },
-				"retry": func() error { _, err := c.Retry(t.Context(), id); return err },
+				"retry": func() error { _, err := c.Retry(t.Context(), id, ""); return err },
 			} {
 				var refused *Error
 				if err := ask(); !errors.As(err, &refused) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), token) {
@@ -229,7 +229,7 @@ func TestRetryIsAskedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
 			c := serve(t, answers(&calls, tt.first, reply(202, uploadJSON(upload.Queued, 5))))
-			u, err := c.Retry(t.Context(), id)
+			u, err := c.Retry(t.Context(), id, "")
 			if calls.Load() != tt.calls || tt.calls == 2 && (err != nil || u.Status != upload.Queued) || tt.calls == 1 && err == nil {
 				t.Errorf("asked %d times, want %d: %v, %v", calls.Load(), tt.calls, u, err)
 			}

@@ -165,11 +165,39 @@ func (c *Client) List(ctx context.Context, f Filter) iter.Seq2[Upload, error] {
 	}
 }
 
-// Retry sends a failed upload on its way again.
-func (c *Client) Retry(ctx context.Context, id upload.ID) (Upload, error) {
+// Retry sends a failed upload on its way again, to another provider if one is named.
+func (c *Client) Retry(ctx context.Context, id upload.ID, provider string) (Upload, error) {
+	r := request{method: http.MethodPost, path: uploadPath(id) + "/retry", timeout: callTimeout}
+	if provider != "" {
+		r.body = map[string]string{"provider": provider}
+	}
 	var u Upload
-	_, err := c.call(ctx, request{method: http.MethodPost, path: uploadPath(id) + "/retry", timeout: callTimeout}, &u)
+	_, err := c.call(ctx, r, &u)
 	return u, err
+}
+
+// Cancel ends an upload that is on its way.
+func (c *Client) Cancel(ctx context.Context, id upload.ID) (Upload, error) {
+	return c.end(ctx, http.MethodPost, uploadPath(id)+"/cancel")
+}
+
+// Delete ends an upload for good. The upload that it returns is being deleted, or is.
+func (c *Client) Delete(ctx context.Context, id upload.ID) (Upload, error) {
+	return c.end(ctx, http.MethodDelete, uploadPath(id))
+}
+
+func (c *Client) end(ctx context.Context, method, path string) (Upload, error) {
+	var u Upload
+	_, err := c.call(ctx, request{method: method, path: path, twice: true, timeout: callTimeout}, &u)
+	return u, err
+}
+
+// Content returns where the content of a delivered upload is to be had without a token, for now: the
+// address may be a signed one, which expires.
+func (c *Client) Content(ctx context.Context, id upload.ID) (string, error) {
+	var to location
+	_, err := c.call(ctx, request{method: http.MethodGet, path: "/v1/files/" + url.PathEscape(string(id)) + "/content", timeout: callTimeout}, &to)
+	return string(to), err
 }
 
 func uploadPath(id upload.ID) string { return "/v1/uploads/" + url.PathEscape(string(id)) }
