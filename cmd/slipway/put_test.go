@@ -207,14 +207,14 @@ func TestInterruptions(t *testing.T) {
 			cancel()
 		}
 	}, "put", "--wait", "--provider", "uploadcare", "a.bin", "b.bin")
-	if r.err == nil || strings.Count(r.stderr, "not waited for any longer; it goes on by itself: `slipway status ") != 2 {
+	if exitCode(r.err) != exitInterrupted || strings.Count(r.stderr, "not waited for any longer; it goes on by itself: `slipway status ") != 2 {
 		t.Errorf("while it waits: %+v", r)
 	}
 
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	r = slipway(done, "put", "a.bin")
-	if r.err == nil || !strings.Contains(r.stderr, "a.bin: not sent: interrupted.") {
+	if exitCode(r.err) != exitInterrupted || !strings.Contains(r.stderr, "a.bin: not sent: interrupted.") {
 		t.Errorf("before it sends: %+v", r)
 	}
 }
@@ -231,7 +231,7 @@ func TestAnAnswerThatWasNotWaitedFor(t *testing.T) {
 	folder(t)
 	write(t, "a.bin", "content")
 	r := slipway(ctx, "put", "a.bin")
-	if r.err == nil || !strings.Contains(r.stderr, "a.bin: interrupted before it was answered; it may have been accepted all the same: look with `slipway list`.") {
+	if exitCode(r.err) != exitInterrupted || !strings.Contains(r.stderr, "a.bin: interrupted before it was answered; it may have been accepted all the same: look with `slipway list`.") {
 		t.Errorf("%+v", r)
 	}
 }

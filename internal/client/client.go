@@ -261,23 +261,9 @@ func (c *Client) shown() string {
 	return u.Redacted()
 }
 
-// location is where an answer leads, instead of a JSON value.
-type location string
-
 // read decodes an answer, or returns it as an *Error.
 func (c *Client) read(resp *http.Response, v any) error {
-	to, leads := v.(*location)
 	switch {
-	case leads && resp.StatusCode == http.StatusFound:
-		address, err := resp.Location()
-		if err != nil {
-			return c.stranger(resp)
-		}
-		*to = location(address.String())
-		c.met.Store(true)
-		return nil
-	case leads && resp.StatusCode < 300:
-		return c.stranger(resp)
 	case resp.StatusCode == http.StatusNotModified:
 		c.met.Store(true)
 		return nil

@@ -192,12 +192,4 @@ func (c *Client) end(ctx context.Context, method, path string) (Upload, error) {
 	return u, err
 }
 
-// Content returns where the content of a delivered upload is to be had without a token, for now: the
-// address may be a signed one, which expires.
-func (c *Client) Content(ctx context.Context, id upload.ID) (string, error) {
-	var to location
-	_, err := c.call(ctx, request{method: http.MethodGet, path: "/v1/files/" + url.PathEscape(string(id)) + "/content", timeout: callTimeout}, &to)
-	return string(to), err
-}
-
 func uploadPath(id upload.ID) string { return "/v1/uploads/" + url.PathEscape(string(id)) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -49,31 +48,6 @@ func TestRetryNamesAProvider(t *testing.T) {
 		if _, err := c.Retry(t.Context(), id, provider); err != nil || body != want {
 			t.Errorf("it sent %q, want %q (%v)", body, want, err)
 		}
-	}
-}
-
-func TestContentIsWhereTheServiceLeads(t *testing.T) {
-	tests := map[string]struct {
-		answer http.HandlerFunc
-		want   string
-	}{
-		"elsewhere":                    {reply(302, "", "Location", "https://cdn.example/a?token=1"), "https://cdn.example/a?token=1"},
-		"to a path of its own":         {reply(302, "", "Location", "/sim/a"), "/sim/a"},
-		"nowhere":                      {reply(302, ""), "is not Slipway"},
-		"to a page of another program": {reply(200, "<html>"), "is not Slipway"},
-		"nowhere yet":                  {problem(409, upload.Code("not_completed"), ""), "Sorry."},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			c := serve(t, tt.answer)
-			got, err := c.Content(t.Context(), id)
-			if err != nil {
-				got = err.Error()
-			}
-			if !strings.Contains(got, tt.want) {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
 	}
 }
 
