@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -460,6 +461,26 @@ func TestAnImportWaitsForRoomWithinQuotas(t *testing.T) {
 		t.Errorf("error = %v", err)
 	}
 }
+
+// How long it takes until there is room nobody knows who has filled the disk.
+func TestAnImportLooksForRoomOftenerThanItIsTold(t *testing.T) {
+	y := newYard(t, postgres.Limits{})
+	full := &disk{}
+	y.quotas.Disk = full
+	y.web.has("/a", file(random(2*mib), `"1"`))
+	y.worker(t)
+	u := y.imports(t, "/a", ingest.Request{})
+	told := y.await(t, u.ID, "told that there is no room", func(u upload.Upload) bool { return u.Error != nil && u.Error.Code == upload.NoRoom })
+	if told.NextAttemptAt == nil || time.Until(*told.NextAttemptAt) > 5*time.Second {
+		t.Errorf("it looks again at %v", told.NextAttemptAt)
+	}
+	full.free.Store(1 << 40)
+	y.awaitStatus(t, u.ID, upload.Queued)
+}
+
+type disk struct{ free atomic.Int64 }
+
+func (d *disk) Free(context.Context) (int64, error) { return d.free.Load(), nil }
 
 // Bytes that are in staging count, also while nobody adds to them.
 func TestABrokenImportKeepsTheRoomOfItsBytes(t *testing.T) {

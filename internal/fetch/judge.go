@@ -71,7 +71,7 @@ func (a *attempt) judge(cause error) outcome {
 	case errors.As(cause, &coded) && errors.As(cause, &limit) && coded.Retryable:
 		return outcome{after: limit.After, giveBack: true, err: *coded}
 	case errors.As(cause, &coded) && errors.As(cause, &full):
-		return outcome{after: full.After, giveBack: true, err: *coded}
+		return outcome{after: min(full.After, a.Rest), giveBack: true, err: *coded} // nobody is bothered by a look
 	case errors.As(cause, &coded) && coded.Retryable:
 		return outcome{after: a.Rest, giveBack: true, err: *coded}
 	case errors.As(cause, &coded):

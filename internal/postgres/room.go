@@ -56,7 +56,7 @@ const roomLeft = `
 		  AND w.since < coalesce((
 		      SELECT min(m.since)
 		      FROM slipway.staging_waits m
-		      WHERE m.user_id = @user AND m.bytes = @most AND m.expires_at > now()), 'infinity')
+		      WHERE (m.upload_id = @id OR m.upload_id IS NULL AND m.user_id = @user AND m.bytes = @most) AND m.expires_at > now()), 'infinity')
 	),
 	room AS (
 		SELECT least(
@@ -89,8 +89,8 @@ func TakeRoom(ctx context.Context, db DB, a RoomAsk) (kept, left int64, err erro
 			WHERE ctid = (
 			    SELECT w.ctid
 			    FROM slipway.staging_waits w, taken
-			    WHERE @queued AND fits AND w.user_id = @user AND w.bytes = @most
-			    ORDER BY w.since
+			    WHERE @queued AND fits AND (w.upload_id = @id OR w.upload_id IS NULL AND w.user_id = @user AND w.bytes = @most)
+			    ORDER BY w.upload_id IS NULL, w.since
 			    LIMIT 1)
 		)
 		SELECT taken.bytes, room.bytes FROM taken, room`, a.args()).QueryRow(func(row pgx.Row) error { return row.Scan(&kept, &left) })
@@ -145,16 +145,17 @@ const (
 // QueueForRoom gives a place among those who wait for room to who found none for a file of so many bytes, or keeps
 // the place of who comes again as they were told, and returns how long it will be until there is room: by how fast
 // staging empties, and who waits in front. It grows with each time that it was not enough. left is how much room
-// there is.
-func QueueForRoom(ctx context.Context, db DB, user string, bytes, left int64) (wait time.Duration, err error) {
+// there is. An upload that is named has one place, and may look earlier whether there is room.
+func QueueForRoom(ctx context.Context, db DB, user string, named upload.ID, bytes, left int64) (wait time.Duration, err error) {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
 	b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('slipway.staging_waits', 0))`, args{})
 	b.Queue(`
 		WITH `+drained+`, mine AS (
-			SELECT ctid, since, told
+			SELECT ctid, since, told, due_at < now() + interval '1 second' AS due
 			FROM slipway.staging_waits
-			WHERE user_id = @user AND bytes = @bytes AND due_at < now() + interval '1 second' AND expires_at > now()
+			WHERE CASE WHEN @named = '' THEN upload_id IS NULL AND user_id = @user AND bytes = @bytes AND due_at < now() + interval '1 second' AND expires_at > now()
+			           ELSE upload_id = nullif(@named, '')::uuid END
 			ORDER BY since
 			LIMIT 1
 		), ahead AS (
@@ -173,17 +174,17 @@ func QueueForRoom(ctx context.Context, db DB, user string, bytes, left int64) (w
 			FROM estimate
 		), again AS (
 			UPDATE slipway.staging_waits w
-			SET told = w.told + 1, due_at = now() + said.wait, expires_at = now() + said.wait + @after_due
+			SET told = w.told + mine.due::int, due_at = now() + said.wait, expires_at = now() + said.wait + @after_due
 			FROM mine, said
 			WHERE w.ctid = mine.ctid
 		), new AS (
-			INSERT INTO slipway.staging_waits (user_id, bytes, due_at, expires_at)
-			SELECT @user, @bytes, now() + wait, now() + wait + @after_due
+			INSERT INTO slipway.staging_waits (user_id, bytes, due_at, expires_at, upload_id)
+			SELECT @user, @bytes, now() + wait, now() + wait + @after_due, nullif(@named, '')::uuid
 			FROM said
 			WHERE NOT EXISTS (SELECT FROM mine)
 		)
 		SELECT wait FROM said`,
-		args{"user": user, "bytes": bytes, "left": left, "guess": float64(guessedDrain), "shortest": shortestWait.Seconds(),
+		args{"user": user, "named": string(named), "bytes": bytes, "left": left, "guess": float64(guessedDrain), "shortest": shortestWait.Seconds(),
 			"longest": longestWait.Seconds(), "longest_guess": longestGuess.Seconds(), "after_due": afterDue},
 	).QueryRow(func(row pgx.Row) error { return row.Scan(&wait) })
 	if err := db.SendBatch(ctx, b).Close(); err != nil {

@@ -25,7 +25,7 @@ func TestRoomIsKeptByALoginThatOwnsNothing(t *testing.T) {
 	if fits, left, err := postgres.RoomLeft(t.Context(), b.Pool, postgres.RoomAsk{ID: upload.NewID(), Least: 1000, Budget: &budget, Disk: 1 << 40}); fits || left != before-400 || err != nil {
 		t.Errorf("left are %d bytes, %v; want %d", left, err, before-400)
 	}
-	if wait, err := postgres.QueueForRoom(t.Context(), b.Pool, "alice", 1000, 0); wait < time.Second || wait > time.Minute || err != nil {
+	if wait, err := postgres.QueueForRoom(t.Context(), b.Pool, "alice", "", 1000, 0); wait < time.Second || wait > time.Minute || err != nil {
 		t.Errorf("told to wait %s, %v", wait, err)
 	}
 	if r, err := postgres.ReadRoom(t.Context(), b.Pool); r.Held != 400 || r.Staged != 1000-before || r.Waiting != 1 || r.Drain != nil || err != nil {

@@ -89,7 +89,7 @@ func (h *Hold) growRoom(ctx context.Context, n int64) error {
 			return err
 		}
 		if !time.Now().Before(deadline) {
-			return h.quotas.full(ctx, h.user, n, left)
+			return h.full(ctx, n, left)
 		}
 		select {
 		case <-ctx.Done():

@@ -54,7 +54,7 @@ func (q *Quotas) Admit(ctx context.Context, user string, bytes int64) error {
 	if err != nil || fits {
 		return err
 	}
-	return q.full(ctx, user, bytes, left)
+	return q.full(ctx, user, "", bytes, left)
 }
 
 // Room returns how staging's room is used, and how many bytes are left, at least as far as this process knows.
@@ -90,7 +90,7 @@ func (q *Quotas) bound(ctx context.Context, a *postgres.RoomAsk) error {
 func (h *Hold) takeRoom(ctx context.Context, n int64) error {
 	left, err := h.tryRoom(ctx, n, n, true)
 	if err == nil && h.room < n {
-		err = h.quotas.full(ctx, h.user, n, left)
+		err = h.full(ctx, n, left)
 	}
 	return err
 }
@@ -125,9 +125,18 @@ func (q *Quotas) claim(ctx context.Context, a postgres.RoomAsk) (kept, left int6
 	return kept, left, err
 }
 
-// full is the refusal of a file of so many bytes where there is room for fewer.
-func (q *Quotas) full(ctx context.Context, user string, bytes, left int64) error {
-	after, err := postgres.QueueForRoom(ctx, q.pool, user, bytes, left)
+// full is the refusal of n bytes more where there is room for fewer.
+func (h *Hold) full(ctx context.Context, n, left int64) error {
+	if h.lasts {
+		return h.quotas.full(ctx, h.user, h.id, n, left)
+	}
+	return h.quotas.full(ctx, h.user, "", n, left)
+}
+
+// full is the refusal of a file of so many bytes where there is room for fewer. The upload is named if it comes again
+// as itself.
+func (q *Quotas) full(ctx context.Context, user string, named upload.ID, bytes, left int64) error {
+	after, err := postgres.QueueForRoom(ctx, q.pool, user, named, bytes, left)
 	if err != nil {
 		q.log.Warn("say when there will be room", "error", err)
 		after = unsure
@@ -152,7 +161,7 @@ type share struct {
 func (h *Hold) takeShare(ctx context.Context, n int64) error {
 	got, left, err := h.quotas.giveOut(ctx, n)
 	if err == nil && !got {
-		err = h.quotas.full(ctx, h.user, n, left)
+		err = h.full(ctx, n, left)
 	}
 	if err == nil {
 		h.room, h.shared = n, true

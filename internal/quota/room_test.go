@@ -389,6 +389,34 @@ func TestWhoHasWaitedAsToldGoesFirst(t *testing.T) {
 	hold(t, q, 30*mib).Release()
 }
 
+func TestWhoComesAgainAsItselfHasOnePlaceHoweverOftenItLooks(t *testing.T) {
+	q, pool := within(t, postgrestest.New(t), 100*mib, diskOf(1<<40))
+	emptied(t, pool, 60, 4*mib, time.Second) // 4 MiB a second
+	held := hold(t, q, 100*mib)
+	id := upload.NewID()
+	look := func() (*quota.Hold, error) { return q.HoldLasting(t.Context(), "alice", id, 40*mib, time.Hour) }
+	for range 5 {
+		_, err := look()
+		var full *quota.Full
+		if !errors.As(err, &full) || full.After < 10*time.Second || full.After > 16*time.Second {
+			t.Errorf("error = %v, told %+v, want to wait a bit more than 10 s", err, full)
+		}
+	}
+	if got := wantNoRoom(t, q, 40*mib); got < 20*time.Second || got > 28*time.Second {
+		t.Errorf("who comes next was told to wait %s, want a bit more than 20 s", got)
+	}
+	held.Release()
+	h, err := look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Release()
+	var places int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM slipway.staging_waits`).Scan(&places); err != nil || places != 1 {
+		t.Errorf("%d places are kept, %v, want that of who came next", places, err)
+	}
+}
+
 func TestWithoutAMeasureTheWaitGrows(t *testing.T) {
 	q, pool := within(t, postgrestest.New(t), 10*mib, diskOf(1<<40))
 	hold(t, q, 10*mib)
