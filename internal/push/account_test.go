@@ -417,7 +417,7 @@ func TestASpentAdminQuotaKeepsOnlyThoseWaitingWhoNeedIt(t *testing.T) {
 	settings.AdminQuota = 500
 	y.cloudinary.Set(settings)
 	y.await(t, u.ID, "completed, asked again and again", func(now upload.Upload) bool { // River writes down a moment later that its job waits
-		y.exec(t, `UPDATE slipway.river_job SET scheduled_at = now(), state = 'available' WHERE id = $1 AND state = 'scheduled'`, waiting.JobID)
+		y.exec(t, `UPDATE slipway.river_job SET scheduled_at = now(), state = 'available' WHERE id = $1 AND state IN ('scheduled', 'retryable')`, waiting.JobID)
 		return now.Status == upload.Completed
 	})
 	if got := y.lasting(t, "cloudinary"); len(got) != 2 || !slices.Contains(got, sumOf(content)) {
