@@ -29,7 +29,6 @@ type subscriber struct {
 	t    testing.TB
 	resp *http.Response
 	next func() (sse.Event, error, bool)
-	stop func()
 	cut  func()
 }
 
