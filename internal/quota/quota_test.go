@@ -46,6 +46,9 @@ func process(t *testing.T, url string, l postgres.Limits) (*quota.Quotas, *pgxpo
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	if err := pool.Ping(t.Context()); err != nil { // whoever asks first need not wait for a connection as well
+		t.Fatal(err)
+	}
 	return quota.New(pool, l, slog.New(slog.DiscardHandler)), pool
 }
 
