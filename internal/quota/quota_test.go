@@ -49,7 +49,7 @@ func process(t *testing.T, url string, l postgres.Limits) (*quota.Quotas, *pgxpo
 	if err := pool.Ping(t.Context()); err != nil { // whoever asks first need not wait for a connection as well
 		t.Fatal(err)
 	}
-	return quota.New(pool, l, slog.New(slog.DiscardHandler)), pool
+	return quota.New(pool, l, slog.New(slog.NewTextHandler(t.Output(), nil))), pool
 }
 
 func codeOf(err error) upload.Code {

@@ -19,6 +19,8 @@ const (
 
 	askAgain  = time.Minute // for a limit that may have changed
 	askWithin = time.Second // after that, requests go through unasked for as long again
+
+	maxCollisions = 1000 // with other processes that ask for the same user; askWithin comes first
 )
 
 // rates lets each user's requests through: a bucket of a minute's requests, which fills up evenly, kept in
@@ -129,6 +131,7 @@ func (q *Quotas) take(ctx context.Context, user string, a *allowance) error {
 	if err != nil {
 		return err
 	}
+	limiter.SetMaxCASAttemptsLimit(maxCollisions)
 	for n := a.demand(now); ; n = 1 {
 		empty, result, err := limiter.RateLimitCtx(ctx, user, n)
 		if err != nil {
