@@ -69,9 +69,12 @@ race: test-tools
 bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only small"
 	go run ./internal/bench $(ARGS)
 
+# Seeds of faults in delivery, tried side by side in each of six databases.
+SEEDS ?= 500
 .PHONY: crash
-crash: ## kill, stop and starve everything while files go through, and count: make crash ARGS="-seed 7"
+crash: ## kill, stop and starve everything while files go through, and count: make crash ARGS="-seed 7" SEEDS=1000
 	go run ./internal/crash $(ARGS)
+	go test -count=1 -timeout 2h ./internal/push -run TestWhateverHappens -rapid.checks=$(SEEDS)
 
 .PHONY: guides
 guides: ## walk both guides from top to bottom, and print what held
