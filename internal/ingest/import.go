@@ -52,10 +52,7 @@ func (in *Ingest) insertImport(ctx context.Context, r Request, url string, most 
 	u.CreatedAt = time.Now().UTC().Truncate(time.Microsecond) // as the database keeps it
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
-			return postgres.AsUser(ctx, in.Pool, postgres.Claims{Subject: u.UserID}, func(tx pgx.Tx) error {
-				if err := r.Key.Finish(ctx, tx); err != nil {
-					return err
-				}
+			return postgres.AsUserWith(ctx, in.Pool, postgres.Claims{Subject: u.UserID}, r.Key.queueFinish, func(tx pgx.Tx) error {
 				if err := in.Quotas.Allow(ctx, tx, u.UserID, quota.ToSendDirectly()); err != nil {
 					return err
 				}
@@ -74,7 +71,7 @@ func (in *Ingest) insertImport(ctx context.Context, r Request, url string, most 
 		return u, &upload.Error{Code: upload.Unavailable, Retryable: true, UploadID: u.ID, Cause: err,
 			Message: "The database was lost while the import was being recorded. Ask for the upload by its id before asking for the import again."}
 	}
-	return u, unavailable(err)
+	return u, unavailable(taken(err))
 }
 
 var errImportOff = &upload.Error{Code: upload.ImportOff, FixableBy: upload.ByOperator, Message: "Files are not imported from the web here."}

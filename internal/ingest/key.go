@@ -153,16 +153,8 @@ func (b keeping) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Finish says in the transaction that makes the upload that it was made with k. Errors: KeyInFlight when another
-// request has taken k over; the upload must not be made then.
-func (k *Key) Finish(ctx context.Context, tx pgx.Tx) error {
-	if k == nil {
-		return nil
-	}
-	return taken(postgres.FinishKey(ctx, tx, k.claim, k.ttl))
-}
-
-// queueFinish is Finish, sent together with the beginning of the transaction. Its error is for taken.
+// queueFinish says, together with the beginning of the transaction that makes the upload, that it was made with k. The
+// transaction's error is for taken; where another request has taken k over, the upload is not made.
 func (k *Key) queueFinish(b *pgx.Batch) {
 	if k != nil {
 		postgres.QueueFinishKey(b, k.claim, k.ttl)

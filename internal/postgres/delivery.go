@@ -130,7 +130,7 @@ func OpenSession(ctx context.Context, db DB, id upload.ID) (*Session, error) {
 // BeginSession writes a session into the ledger, before its first byte is sent, and counts the
 // pushed bytes from zero again. reason says why, when it is not the upload's first.
 func BeginSession(ctx context.Context, tx DB, u upload.Upload, s provider.Session, reason string) (*Session, error) {
-	if err := fence(ctx, tx, u, `pushed_bytes = 0, version = version + 1`, nil); err != nil {
+	if err := fence(ctx, tx, u, upload.Pushing, `pushed_bytes = 0, version = version + 1`, nil); err != nil {
 		return nil, err
 	}
 	var expires *time.Time
@@ -265,7 +265,7 @@ func Pushed(ctx context.Context, db DB, u upload.Upload, session int64, a upload
 
 // Complete is the end of a push: the asset, the guide's row, the status and its event.
 func Complete(ctx context.Context, tx DB, u upload.Upload, a upload.Asset, keepStaged time.Duration) error {
-	err := fence(ctx, tx, u, `
+	err := fence(ctx, tx, u, upload.Pushing, `
 		status = 'completed', asset = @asset, completed_at = now(), pushed_bytes = size, pushed_high = size, progress = 1,
 		lease_owner = NULL, lease_until = NULL, staged_until = now() + @keep,
 		error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL,
@@ -318,7 +318,7 @@ func insertGuideRow(ctx context.Context, tx DB, u upload.Upload, a upload.Asset)
 
 // Fail is the end of an upload that was given up; its bytes stay for keepStaged.
 func Fail(ctx context.Context, tx DB, u upload.Upload, e upload.Error, keepStaged time.Duration) error {
-	err := fence(ctx, tx, u, setError+`, status = 'failed', lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL,
+	err := fence(ctx, tx, u, upload.Pushing, setError+`, status = 'failed', lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL,
 		staged_until = now() + @keep, version = version + 1`, errorArgs(e, args{"keep": keepStaged}))
 	if err != nil {
 		return err
@@ -330,7 +330,7 @@ func Fail(ctx context.Context, tx DB, u upload.Upload, e upload.Error, keepStage
 // Wait ends an attempt that will be tried again after a while, and says why. An attempt that was
 // not the upload's fault is given back.
 func Wait(ctx context.Context, tx DB, u upload.Upload, e upload.Error, after time.Duration, giveBack bool) error {
-	err := fence(ctx, tx, u, setError+`, status = 'retrying', `+letGo+`, next_attempt_at = now() + @after,
+	err := fence(ctx, tx, u, upload.Pushing, setError+`, status = 'retrying', `+letGo+`, next_attempt_at = now() + @after,
 		attempt = CASE WHEN @give_back THEN greatest(attempt - 1, 0) ELSE attempt END, version = version + 1`,
 		errorArgs(e, args{"after": after, "give_back": giveBack}))
 	if err != nil {
@@ -374,16 +374,16 @@ func ledger(ctx context.Context, db DB, u upload.Upload, change string, a args) 
 	return nil
 }
 
-// fence changes a row that the caller holds the lease of, or returns ErrFenced.
-func fence(ctx context.Context, tx DB, u upload.Upload, set string, a args) error {
+// fence changes a row of a status in which the caller holds the lease of it, or returns ErrFenced.
+func fence(ctx context.Context, tx DB, u upload.Upload, in upload.Status, set string, a args) error {
 	if a == nil {
 		a = args{}
 	}
-	a["id"], a["epoch"] = u.ID, u.Epoch
+	a["id"], a["epoch"], a["in"] = u.ID, u.Epoch, in
 	tag, err := tx.Exec(ctx, `
 		UPDATE slipway.uploads
 		SET `+set+`
-		WHERE id = @id AND lease_epoch = @epoch AND status = 'pushing'`, a)
+		WHERE id = @id AND lease_epoch = @epoch AND status = @in`, a)
 	if err != nil {
 		return fmt.Errorf("write the upload: %w", err)
 	}

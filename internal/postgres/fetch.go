@@ -105,7 +105,7 @@ func TakeFetch(ctx context.Context, tx DB, id upload.ID, job int64, owner string
 // DescribeFetch writes down what a source says of a file before its first byte is received, and by which validator it
 // knows it. A size of 0 is not known.
 func DescribeFetch(ctx context.Context, tx DB, u upload.Upload, validator string) error {
-	err := fenceFetch(ctx, tx, u, `
+	err := fence(ctx, tx, u, upload.Fetching, `
 		size = nullif(@size::bigint, 0), file_name = @file_name, content_type = @content_type, resource_type = nullif(@resource_type, ''), version = version + 1`,
 		args{"size": u.Size, "file_name": u.FileName, "content_type": u.ContentType, "resource_type": u.ResourceType})
 	if err != nil {
@@ -123,19 +123,19 @@ func DescribeFetch(ctx context.Context, tx DB, u upload.Upload, validator string
 
 // FetchAdvanced gives an import its budgets back: bytes have come that need not come again.
 func FetchAdvanced(ctx context.Context, db DB, u upload.Upload) error {
-	return fenceFetch(ctx, db, u, `attempt = 1, takeovers = 0, version = version + (attempt <> 1)::int`, args{})
+	return fence(ctx, db, u, upload.Fetching, `attempt = 1, takeovers = 0, version = version + (attempt <> 1)::int`, nil)
 }
 
 // EndFetch lets go of an upload whose bytes are all there; FinishReceiving is the next step of its transaction.
 func EndFetch(ctx context.Context, tx DB, u upload.Upload) error {
-	return fenceFetch(ctx, tx, u, `
+	return fence(ctx, tx, u, upload.Fetching, `
 		attempt = 0, takeovers = 0, lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL,
 		error_code = NULL, error_message = NULL, error_retryable = NULL, error_fixable_by = NULL`, args{})
 }
 
 // FailFetch is the end of an import that was given up. Nothing is kept of its bytes.
 func FailFetch(ctx context.Context, tx DB, u upload.Upload, e upload.Error) error {
-	err := fenceFetch(ctx, tx, u, setError+`, status = 'failed', receive_epoch = receive_epoch + 1, receive_held = false,
+	err := fence(ctx, tx, u, upload.Fetching, setError+`, status = 'failed', receive_epoch = receive_epoch + 1, receive_held = false,
 		lease_owner = NULL, lease_until = NULL, next_attempt_at = NULL, expires_at = NULL, unstaged_at = now(), version = version + 1`,
 		errorArgs(e, args{}))
 	if err != nil {
@@ -151,7 +151,7 @@ func FailFetch(ctx context.Context, tx DB, u upload.Upload, e upload.Error) erro
 // WaitFetch ends an attempt that will be made again after a while, and says why. One that was not the source's
 // fault is given back.
 func WaitFetch(ctx context.Context, tx DB, u upload.Upload, e upload.Error, after time.Duration, giveBack bool) error {
-	err := fenceFetch(ctx, tx, u, setError+`, `+letGo+`, receive_held = false, next_attempt_at = now() + @after,
+	err := fence(ctx, tx, u, upload.Fetching, setError+`, `+letGo+`, receive_held = false, next_attempt_at = now() + @after,
 		attempt = CASE WHEN @give_back THEN greatest(attempt - 1, 0) ELSE attempt END, version = version + 1`,
 		errorArgs(e, args{"after": after, "give_back": giveBack}))
 	if err != nil {
@@ -167,23 +167,7 @@ func HandBackFetch(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) er
 	if err != nil {
 		return err
 	}
-	return fenceFetch(ctx, tx, u, `
+	return fence(ctx, tx, u, upload.Fetching, `
 		job_id = @job, lease_owner = NULL, lease_until = NULL, receive_held = false, attempt = greatest(attempt - 1, 0), version = version + 1`,
 		args{"job": job})
-}
-
-// fenceFetch changes the row of an import that the caller holds the lease of, or returns ErrFenced.
-func fenceFetch(ctx context.Context, tx DB, u upload.Upload, set string, a args) error {
-	a["id"], a["epoch"] = u.ID, u.Epoch
-	tag, err := tx.Exec(ctx, `
-		UPDATE slipway.uploads
-		SET `+set+`
-		WHERE id = @id AND lease_epoch = @epoch AND status = 'fetching'`, a)
-	if err != nil {
-		return fmt.Errorf("write the upload: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
 }

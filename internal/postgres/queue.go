@@ -241,7 +241,7 @@ func HandBack(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload) error {
 	if err != nil {
 		return err
 	}
-	err = fence(ctx, tx, u, `
+	err = fence(ctx, tx, u, upload.Pushing, `
 		status = 'queued', job_id = @job, lease_owner = NULL, lease_until = NULL, attempt = greatest(attempt - 1, 0),
 		version = version + 1`, args{"job": job})
 	if err != nil {

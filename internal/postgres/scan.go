@@ -21,5 +21,5 @@ func Scanned(ctx context.Context, db DB, id upload.ID) (scanned bool, err error)
 
 // PassScan writes down that a scanner has let the file pass, for whoever pushes it after this.
 func PassScan(ctx context.Context, db DB, u upload.Upload) error {
-	return fence(ctx, db, u, `scanned_at = now()`, nil)
+	return fence(ctx, db, u, upload.Pushing, `scanned_at = now()`, nil)
 }
