@@ -88,10 +88,11 @@ func TestABacklogDelaysNobodysFirstFileByMoreThanOneJob(t *testing.T) {
 	y.awaitCount(t, 5, `u.status = 'completed'`)
 	for _, user := range []string{"bob", "cid", "dot"} {
 		u := y.sent(t, user, "uploadcare", 100)
+		accepted := time.Now()
 		y.awaitStatus(t, u.ID, upload.Completed)
 		before := y.count(t, `
-			u.user_id = 'ann' AND j.attempted_at > (SELECT created_at FROM slipway.river_job WHERE id = $1)
-			AND j.attempted_at < (SELECT attempted_at FROM slipway.river_job WHERE id = $1)`, u.JobID)
+			u.user_id = 'ann' AND j.attempted_at > $2
+			AND j.attempted_at < (SELECT attempted_at FROM slipway.river_job WHERE id = $1)`, u.JobID, accepted)
 		if before > 1 {
 			t.Errorf("%d files of a backlog were begun before %s's first, want at most 1", before, user)
 		}
