@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -32,12 +33,12 @@ func page(name string) *template.Template {
 		"retryPath":  retryPath,
 		"cancelPath": cancelPath,
 	}
-	return template.Must(template.New(name).Funcs(funcs).ParseFS(web.Pages, "page.html", name+".html"))
+	return template.Must(template.New(name).Funcs(funcs).ParseFS(web.Plain(), "page.html", name+".html"))
 }
 
 // pageStyle is the style of every page, and pagePolicy what a page may load: that style, and nothing else.
 var pageStyle, pagePolicy = func() (template.CSS, string) {
-	text, err := web.Pages.ReadFile("style.css")
+	text, err := fs.ReadFile(web.Plain(), "style.css")
 	if err != nil {
 		panic(err) // it is embedded
 	}
