@@ -38,6 +38,7 @@ func (c *Config) checkHTTP(faults *Faults) {
 	between(faults, "IDEMPOTENCY_TTL", h.KeyTTL, time.Minute, forever)
 	between(faults, "DRAIN_TIMEOUT", c.DrainTimeout, 0, time.Hour)
 	faults.base("PUBLIC_URL", &h.PublicURL)
+	h.checkLogin(faults)
 	for i := range h.AllowedOrigins {
 		h.AllowedOrigins[i] = strings.TrimSuffix(h.AllowedOrigins[i], "/")
 		if o := h.AllowedOrigins[i]; o != "*" && !isOrigin(o) {
@@ -50,6 +51,21 @@ func (c *Config) checkHTTP(faults *Faults) {
 		if addrErr != nil && netErr != nil {
 			faults.add("TRUSTED_PROXIES", fmt.Sprintf("has %q, which is neither an address nor a network", p), "give addresses or networks, such as 10.0.0.7,172.16.0.0/12")
 		}
+	}
+}
+
+// checkLogin refuses what no link of the page can lead to.
+func (h *HTTP) checkLogin(faults *Faults) {
+	const variable = "LOGIN_URL"
+	u, err := url.Parse(h.LoginURL)
+	web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
+	local := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	switch {
+	case h.LoginURL == "":
+	case !web && !local:
+		faults.add(variable, fmt.Sprintf("is %q, which is no page", h.LoginURL), "give the address at which your users sign in, such as https://app.example.com/login, or a path of this host, such as /login")
+	case !h.Web:
+		faults.add(variable, "is set, and WEB is off: nobody would be led there", "unset it, or set WEB=on")
 	}
 }
 

@@ -47,6 +47,8 @@ type HTTP struct {
 	AllowedOrigins []string      `env:"ALLOWED_ORIGINS"`
 	TrustedProxies []string      `env:"TRUSTED_PROXIES"` // addresses and networks
 	PublicFiles    bool          `env:"PUBLIC_FILES" envDefault:"off"`
+	Web            bool          `env:"WEB" envDefault:"on"` // pages for browsers
+	LoginURL       string        `env:"LOGIN_URL"`           // where whoever is nobody signs in for them, as an address or a path of this host
 	UploadWait     time.Duration `env:"UPLOAD_WAIT" envDefault:"10s"`
 	MaxUploadBytes int64         `env:"MAX_UPLOAD_BYTES" envDefault:"10GiB"`
 	KeyTTL         time.Duration `env:"IDEMPOTENCY_TTL" envDefault:"24h"` // that a request's Idempotency-Key is remembered

@@ -123,7 +123,7 @@ func wantFaults(t *testing.T, o Options, want ...string) {
 func TestDefaults(t *testing.T) {
 	c := mustLoad(t, Options{})
 	want := &Config{
-		HTTP:         HTTP{Port: 3000, UploadWait: 10 * time.Second, KeyTTL: 24 * time.Hour, MaxUploadBytes: 10 << 30},
+		HTTP:         HTTP{Port: 3000, Web: true, UploadWait: 10 * time.Second, KeyTTL: 24 * time.Hour, MaxUploadBytes: 10 << 30},
 		Auth:         Auth{UserClaim: "sub", APIKeys: "on"},
 		Database:     Database{Schema: "slipway", GuideSchema: "public", MaxConns: 10, HistoryRetention: 90 * 24 * time.Hour, DirectFrom: "DATABASE_URL"},
 		Staging:      Staging{Dir: "./staging", Reserve: 1 << 30, Retention: 7 * 24 * time.Hour, TrashTTL: 7 * 24 * time.Hour, UnfinishedTTL: 24 * time.Hour},
@@ -146,7 +146,7 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, Options{Need: NeedAPI | NeedWorker, Environ: []string{
 		"HOST=::1", "PORT=8080", "WORKER_PORT=8081", "ADMIN_HOST=::1", "ADMIN_PORT=8082", "PUBLIC_URL=https://media.example.com/", "ALLOWED_ORIGINS=https://a.example, http://localhost:5173/",
-		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "UPLOAD_WAIT=0s", "IDEMPOTENCY_TTL=2h", "MAX_UPLOAD_BYTES=500MB",
+		"TRUSTED_PROXIES=10.0.0.7 172.16.0.0/12", "PUBLIC_FILES=on", "LOGIN_URL=/login?app=files", "UPLOAD_WAIT=0s", "IDEMPOTENCY_TTL=2h", "MAX_UPLOAD_BYTES=500MB",
 		"ALLOWED_TYPES=Image/*,!image/svg+xml,video/mp4", "MAX_BYTES_BY_TYPE=image/*=20MB, video/mp4=2GB", "UPLOADCARE_ALLOWED_TYPES=image/*", "CLOUDINARY_MAX_BYTES_BY_TYPE=image/gif=1MiB",
 		"DRAIN_TIMEOUT=1m30s", "LOG_LEVEL=debug",
 		"AUTH_JWT_SECRET=" + jwtSecret, "AUTH_JWKS_URL=https://auth.example.com/jwks", "AUTH_ISSUER=https://auth.example.com", "AUTH_AUDIENCE=files,media", "AUTH_USER_CLAIM=uid",
@@ -163,7 +163,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	}})
 	want := &Config{
 		HTTP: HTTP{Host: "::1", Port: 8080, PublicURL: "https://media.example.com", AllowedOrigins: []string{"https://a.example", "http://localhost:5173"},
-			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, MaxUploadBytes: 500e6, KeyTTL: 2 * time.Hour,
+			TrustedProxies: []string{"10.0.0.7", "172.16.0.0/12"}, PublicFiles: true, Web: true, LoginURL: "/login?app=files", MaxUploadBytes: 500e6, KeyTTL: 2 * time.Hour,
 			AllowedTypes: []string{"image/*", "!image/svg+xml", "video/mp4"}, MaxBytesByType: TypeSizes{{"image/*", 20e6}, {"video/mp4", 2e9}}},
 		Auth: Auth{JWTSecret: jwtSecret, JWKSURL: "https://auth.example.com/jwks", Issuer: "https://auth.example.com", Audience: []string{"files", "media"}, UserClaim: "uid",
 			Cookie: "session", UserHeader: "X-User", APIKeys: "off", TokenSecret: tokenSecret, DevUser: "user_123", InsecureDev: true},
@@ -233,6 +233,12 @@ func TestFaults(t *testing.T) {
 		"a host name":                          {environ: []string{"HOST=example.com"}, want: []string{`HOST is "example.com", which is no address; give 127.0.0.1`}},
 		"a public URL that is a path":          {environ: []string{"PUBLIC_URL=/files"}, want: []string{"PUBLIC_URL is not the address of a server; give one such as"}},
 		"an origin with a path":                {environ: []string{"ALLOWED_ORIGINS=https://a.example/app"}, want: []string{`ALLOWED_ORIGINS has "https://a.example/app", which is no origin`}},
+		"a sign-in that is no page":            {environ: []string{"LOGIN_URL=javascript:alert(1)"}, want: []string{`LOGIN_URL is "javascript:alert(1)", which is no page; give the address at which your users sign in`}},
+		"a sign-in of no host":                 {environ: []string{"LOGIN_URL=https:///login"}, want: []string{`LOGIN_URL is "https:///login", which is no page`}},
+		"a sign-in on whatever host":           {environ: []string{"LOGIN_URL=//evil.example/login"}, want: []string{`LOGIN_URL is "//evil.example/login", which is no page`}},
+		"a sign-in beside the page":            {environ: []string{"LOGIN_URL=login"}, want: []string{`LOGIN_URL is "login", which is no page`}},
+		"a sign-in elsewhere":                  {environ: []string{"LOGIN_URL=https://app.example.com/#/login"}},
+		"a sign-in that nobody is shown":       {environ: []string{"LOGIN_URL=/login", "WEB=off"}, want: []string{"LOGIN_URL is set, and WEB is off: nobody would be led there; unset it, or set WEB=on."}},
 		"a proxy by name":                      {environ: []string{"TRUSTED_PROXIES=proxy"}, want: []string{`TRUSTED_PROXIES has "proxy", which is neither`}},
 		"a short secret":                       {environ: []string{"AUTH_JWT_SECRET=hunter2"}, want: []string{"AUTH_JWT_SECRET has 7 bytes, and HS256 asks for 32; make one with: openssl rand"}},
 		"a short secret of upload tokens":      {environ: []string{"AUTH_TOKEN_SECRET=hunter2"}, want: []string{"AUTH_TOKEN_SECRET has 7 bytes, and HS256 asks for 32; make one with: openssl rand"}},

@@ -43,6 +43,9 @@ type API struct {
 	UploadWait  time.Duration // of POST /upload for the provider, unless the client says otherwise
 	PublicFiles bool          // the content of a file is anybody's who knows its upload
 
+	Page    *Page // at /; nil: one without a script
+	NoPages bool  // browsers are answered as programs are
+
 	server    *Server
 	looks     *looks
 	resumable *ingest.Resumable
@@ -62,8 +65,13 @@ func (s *Server) Mount(a *API) {
 	app.Get("/readyz", a.readyz)
 	app.Post("/v1/tokens", a.vouching, a.createToken)
 
-	app.Get("/", a.forPeople, a.reading, a.home)
-	app.Get("/uploads/:id", a.forPeople, a.reading, a.uploadPage)
+	if !a.NoPages {
+		app.Get("/", a.front, a.forPeople, a.reading, a.home)
+		app.Get("/uploads/:id", a.forPeople, a.reading, a.uploadPage)
+		if a.Page != nil {
+			app.Get("/assets/*", a.asset)
+		}
+	}
 
 	app.Post("/upload", a.forPeople, a.sending, a.upload)
 	app.Post("/v1/uploads", a.sending, a.createUpload)

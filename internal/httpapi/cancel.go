@@ -33,7 +33,7 @@ func (a *API) endUpload(c *fiber.Ctx, end func(context.Context, pgx.Tx, *postgre
 
 // answerChanged answers who has changed an upload: a person with its page, anybody else with what it is now.
 func (a *API) answerChanged(c *fiber.Ctx, u upload.Upload) error {
-	if prefersPage(c) {
+	if a.prefersPage(c) {
 		return c.Redirect(pagePath(u.ID), http.StatusSeeOther)
 	}
 	base := a.base(c)

@@ -36,7 +36,7 @@ func (a *API) upload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if prefersPage(c) {
+	if a.prefersPage(c) {
 		return c.Redirect(pagePath(u.ID)+pageToken(c), http.StatusSeeOther)
 	}
 	wait, asked := preferredWait(c)

@@ -51,6 +51,7 @@ var routes = map[string]access{
 	"POST /webhooks/uploadcare": {to: toAnybody, status: 404}, // off in this test; otherwise a signature says who asks
 	"POST /webhooks/cloudinary": {to: toAnybody, status: 404},
 
+	"GET /assets/*":               {to: toAnybody, path: "/assets/page-1a2b.js", status: 200},
 	"GET /":                       {to: toReaders, status: 200},
 	"GET /uploads/:id":            {to: toReaders, path: "/uploads/{upload}", status: 200},
 	"GET /v1/uploads":             {to: toReaders, status: 200},
@@ -174,6 +175,7 @@ func askers(t *testing.T, s *site) map[string]asker {
 
 func openForMatrix(t *testing.T) *site {
 	s := open(t, func(a *API, _ *Options) {
+		a.Page = pageOf(t, PageOptions{})
 		a.Direct = Direct{
 			Claims:     &ingest.Direct{Pool: a.Pool, Queue: a.Ingest.Queue, Installation: "slipway-test", MaxAttempts: 10, VerifyWithin: time.Hour},
 			Cloudinary: &CloudinaryAccount{CloudName: "cloud", APIKey: "key", Secret: "secret"},
@@ -277,7 +279,7 @@ func TestOtherMethodsAreNobodys(t *testing.T) {
 	takes := map[string][]string{}
 	for name := range routes {
 		_, path, _ := strings.Cut(name, " ")
-		at := strings.NewReplacer(":id", noUploadID, ":code", "no_file").Replace(path)
+		at := strings.NewReplacer(":id", noUploadID, ":code", "no_file", "*", "page-1a2b.js").Replace(path)
 		for other := range routes {
 			if method, pattern, _ := strings.Cut(other, " "); fiber.RoutePatternMatch(at, pattern) {
 				takes[at] = append(takes[at], method)

@@ -74,7 +74,7 @@ func render(c *fiber.Ctx, name string, f frame) error {
 // forPeople shows a problem to a person as a page.
 func (a *API) forPeople(c *fiber.Ctx) error {
 	err := c.Next()
-	if err == nil || !prefersPage(c) {
+	if err == nil || !a.prefersPage(c) {
 		return err
 	}
 	e := coded(err)
@@ -86,13 +86,19 @@ func (a *API) forPeople(c *fiber.Ctx) error {
 	}})
 }
 
-// homePage is what the first page shows.
+// prefersPage tells whether a person with a browser asks, not a program.
+func (a *API) prefersPage(c *fiber.Ctx) bool {
+	return !a.NoPages && c.Accepts(fiber.MIMEApplicationJSON, fiber.MIMETextHTML) == fiber.MIMETextHTML
+}
+
+// homePage is what the first page shows where it has no script.
 type homePage struct {
 	Providers       []string
 	DefaultProvider string
 	MaxBytes        int64
 	Uploads         []upload.Upload
 	Commands        []command
+	Unbuilt         bool // there is no page with one
 }
 
 type command struct{ Note, Line string }
@@ -101,6 +107,7 @@ func (a *API) home(c *fiber.Ctx) error {
 	p := homePage{
 		Providers: a.Ingest.Providers, DefaultProvider: a.Ingest.DefaultProvider, MaxBytes: a.limit(),
 		Commands: commands(a.base(c), caller(c).By != auth.ByDevUser, a.Ingest.Providers[len(a.Ingest.Providers)-1]),
+		Unbuilt:  a.Page == nil,
 	}
 	err := a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
 		var err error

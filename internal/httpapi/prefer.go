@@ -41,11 +41,6 @@ func preferredWait(c *fiber.Ctx) (wait time.Duration, asked bool) {
 	return 0, async
 }
 
-// prefersPage tells whether a person with a browser asks, not a program.
-func prefersPage(c *fiber.Ctx) bool {
-	return c.Accepts(fiber.MIMEApplicationJSON, fiber.MIMETextHTML) == fiber.MIMETextHTML
-}
-
 // etag is the strong validator of an upload as JSON.
 func etag(u upload.Upload) string { return `"` + strconv.FormatInt(u.Version, 10) + `"` }
 

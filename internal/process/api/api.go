@@ -93,6 +93,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	shown, err := page(c, log)
+	if err != nil {
+		return err
+	}
 	quotas := process.Quotas(c, base, log)
 	defer quotas.Close()
 	server.Mount(&httpapi.API{
@@ -115,6 +119,8 @@ func Run(ctx context.Context, o Options) error {
 		Delivery:      c.Links.Delivery,
 		UploadWait:    c.HTTP.UploadWait,
 		PublicFiles:   c.HTTP.PublicFiles,
+		Page:          shown,
+		NoPages:       !c.HTTP.Web,
 	})
 
 	// The hub outlives ctx: whoever waits for news is answered by the drain.
