@@ -74,6 +74,7 @@ var sections = []section{
 	{"small", measureSmall}, // first, for files that were removed make new ones dearer on some disks
 	{"ingest", measureIngest},
 	{"tus", measureTus},
+	{"slow", measureSlow},
 	{"push", measurePush},
 	{"latency", measureLatency},
 	{"lanes", measureLanes},

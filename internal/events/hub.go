@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type Hub struct {
 	waiting map[upload.ID]map[chan struct{}]bool
 	deaf    bool
 	heard   []func(user string) // called with mu held; of "" anybody may have news
+	wanted  []func(id upload.ID, epoch int64)
 }
 
 // pollEvery is how often those who wait look for themselves while the hub is deaf.
@@ -69,6 +71,14 @@ func (h *Hub) Watchers() (n int) {
 		n += len(watchers)
 	}
 	return n
+}
+
+// Wanted has f be told up to which epoch the receivers of an upload are to let go of it. f returns at once, and does not
+// call the hub.
+func (h *Hub) Wanted(f func(id upload.ID, epoch int64)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wanted = append(h.wanted, f)
 }
 
 // follow has f be told of whom there is news.
@@ -120,13 +130,22 @@ func (h *Hub) setDeaf(deaf bool) {
 	h.wakeAll() // what was announced in between was not heard
 }
 
-// announce takes a payload "<upload id> <sequence number> <user>". A number of 0 is no event; a release before
-// this one does not name the user.
+// announce takes a payload "<upload id> <sequence number> <user>", or "<upload id> want <epoch>". A number of 0 is no
+// event; a release before this one does not name the user.
 func (h *Hub) announce(payload string) {
 	id, rest, _ := strings.Cut(payload, " ")
 	seq, user, _ := strings.Cut(rest, " ")
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if seq == "want" {
+		epoch, err := strconv.ParseInt(user, 10, 64)
+		for _, f := range h.wanted {
+			if err == nil {
+				f(upload.ID(id), epoch)
+			}
+		}
+		return
+	}
 	wake(h.waiting[upload.ID(id)])
 	if seq != "0" {
 		h.tell(user)

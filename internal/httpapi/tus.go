@@ -38,7 +38,7 @@ func (a *API) mountTus(app *fiber.App) {
 	if a.UnfinishedTTL == 0 {
 		a.UnfinishedTTL = defaultUnfinished
 	}
-	a.resumable = &ingest.Resumable{Ingest: a.Ingest, News: a.Hub, Life: a.UnfinishedTTL}
+	a.resumable = ingest.NewResumable(a.Ingest, a.Hub, a.UnfinishedTTL)
 	of := func(h fiber.Handler) []fiber.Handler { return []fiber.Handler{a.speakTus, a.sendingTus, h} }
 	app.Options(tusPath, a.tusOptions)
 	app.Options(tusPath+":id", a.tusOptions)

@@ -13,16 +13,28 @@ import (
 )
 
 // Resumable is the way in for a file that comes in by several requests, in whatever processes. One at a time has
-// the right to add to it, and a newer one takes that from an older. Its fields are set before its first use.
+// the right to add to it, and a newer one takes that from an older.
 type Resumable struct {
 	*Ingest
-	News News
-	Life time.Duration // of an upload to which nobody adds
+	news   News
+	life   time.Duration
+	keeper keeper
 }
 
-// News tells who watches an upload that something has happened to it; events.Hub is one.
+// News tells what happens in other processes, too; events.Hub does.
 type News interface {
+	// Watch has the channel receive when something has happened to an upload, until stop is called.
 	Watch(id upload.ID) (news <-chan struct{}, stop func())
+	// Wanted has f be told up to which epoch the receivers of an upload are to let go of it. f returns at once.
+	Wanted(f func(id upload.ID, epoch int64))
+}
+
+// NewResumable returns the way in for uploads that live for so long when nobody adds to them.
+func NewResumable(in *Ingest, news News, life time.Duration) *Resumable {
+	re := &Resumable{Ingest: in, news: news, life: life, keeper: keeper{receivers: map[upload.ID][]*receiver{}}}
+	re.keeper.re = re
+	news.Wanted(re.keeper.wanted)
+	return re
 }
 
 const (
@@ -64,14 +76,14 @@ func (re *Resumable) insert(ctx context.Context, r Request, partial bool, said p
 	if r.FileName == "" {
 		u.FileName = upload.Untitled
 	}
-	hold, err := re.Quotas.HoldLasting(ctx, r.User, u.ID, r.Length, re.Life)
+	hold, err := re.Quotas.HoldLasting(ctx, r.User, u.ID, r.Length, re.life)
 	if err != nil {
 		return u, unavailable(err)
 	}
 	err = postgres.Once(ctx,
 		func(ctx context.Context) error {
 			return re.withKey(ctx, r, func(tx pgx.Tx) error {
-				if err := postgres.InsertReceiving(ctx, tx, u, partial, re.Life); err != nil {
+				if err := postgres.InsertReceiving(ctx, tx, u, partial, re.life); err != nil {
 					return err
 				}
 				return postgres.InsertTus(ctx, tx, r.User, u.ID, said)
@@ -85,7 +97,7 @@ func (re *Resumable) insert(ctx context.Context, r Request, partial bool, said p
 		}
 		return u, unavailable(taken(err))
 	}
-	expires := u.CreatedAt.Add(re.Life)
+	expires := u.CreatedAt.Add(re.life)
 	u.ExpiresAt = &expires
 	return u, nil
 }
@@ -166,7 +178,7 @@ func gone(r postgres.Reception) error {
 // settled returns an upload when nobody is adding to it, after asking who does to let go, or as it is when they have
 // not in time.
 func (re *Resumable) settled(ctx context.Context, user string, id upload.ID) (postgres.Reception, error) {
-	news, stop := re.News.Watch(id)
+	news, stop := re.news.Watch(id)
 	defer stop()
 	asked := int64(-1)
 	var patience <-chan time.Time
@@ -208,7 +220,7 @@ func (re *Resumable) takeOver(ctx context.Context, seen postgres.Reception, hold
 
 // received is what is written down of an upload that is as r says.
 func (re *Resumable) received(r postgres.Reception) postgres.Received {
-	return postgres.Received{Epoch: r.ReceiveEpoch, Size: r.Size, Offset: r.Received, CRC32C: r.CRC32C, Segments: r.Segments, Life: re.Life}
+	return postgres.Received{Epoch: r.ReceiveEpoch, Size: r.Size, Offset: r.Received, CRC32C: r.CRC32C, Segments: r.Segments, Life: re.life}
 }
 
 // conclude sends a file on its way that the caller has taken over and that is all there.

@@ -58,20 +58,22 @@ func (q *quay) twin(t *testing.T) *quay {
 	for !hub.Listening() {
 		<-time.After(time.Millisecond)
 	}
-	return &quay{url: q.url, folder: q.folder, store: store, Resumable: &ingest.Resumable{
-		Ingest: &ingest.Ingest{
-			Pool: pool, Queue: must[*postgres.Queue](t)(postgres.NewQueue(pool, postgres.DefaultNames)), Staging: store, Log: log,
-			Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare", MaxBytes: 100 << 20, MaxAttempts: 3, DeliverWithin: time.Hour,
-			Quotas: quota.New(pool, postgres.Limits{StagedBytes: new(int64(1 << 30))}, log),
-		},
-		News: hub, Life: time.Hour,
-	}}
+	in := &ingest.Ingest{
+		Pool: pool, Queue: must[*postgres.Queue](t)(postgres.NewQueue(pool, postgres.DefaultNames)), Staging: store, Log: log,
+		Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare", MaxBytes: 100 << 20, MaxAttempts: 3, DeliverWithin: time.Hour,
+		Quotas: quota.New(pool, postgres.Limits{StagedBytes: new(int64(1 << 30))}, log),
+	}
+	return &quay{url: q.url, folder: q.folder, store: store, Resumable: ingest.NewResumable(in, hub, time.Hour)}
 }
+
+// deafen has q hear of nothing.
+func (q *quay) deafen() { q.Resumable = ingest.NewResumable(q.Ingest, deaf{}, time.Hour) }
 
 // deaf hears of nothing.
 type deaf struct{}
 
 func (deaf) Watch(upload.ID) (<-chan struct{}, func()) { return nil, func() {} }
+func (deaf) Wanted(func(upload.ID, int64))             {}
 
 func (q *quay) begin(t *testing.T, length int, change ...func(*ingest.Request)) upload.ID {
 	t.Helper()
@@ -327,8 +329,7 @@ func TestASleeperThatWakesRemovesNothing(t *testing.T) {
 // asleep is a sender whose process hears nothing and stops for nobody.
 func (q *quay) asleep(t *testing.T, id upload.ID, offset int) (sender, io.Closer) {
 	t.Helper()
-	sleeper := *q.Resumable
-	sleeper.News = deaf{}
+	sleeper := ingest.NewResumable(q.Ingest, deaf{}, time.Hour)
 	r, w := io.Pipe()
 	end, opened := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -347,7 +348,7 @@ func (q *quay) asleep(t *testing.T, id upload.ID, offset int) (sender, io.Closer
 func TestWithoutNewsATakeoverCostsACheckpoint(t *testing.T) {
 	t.Parallel()
 	q := newQuay(t)
-	q.News = deaf{}
+	q.deafen()
 	want := content(500 << 10)
 	id := q.begin(t, len(want))
 	old := q.sending(t, id, 0)

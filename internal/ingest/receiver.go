@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"slipway/internal/postgres"
 	"slipway/internal/quota"
 	"slipway/internal/staging"
@@ -102,8 +100,11 @@ type receiver struct {
 	before  []upload.Segment
 	file    staging.Writer
 
-	written chan struct{} // receives when a checkpoint is due
-	record  postgres.Received
+	stop   func(error)   // ends the copying
+	busy   chan struct{} // holds something while a checkpoint is made; what is below is its maker's
+	kept   time.Time     // when the last one was made
+	over   bool          // the copying was stopped
+	record postgres.Received
 }
 
 // receive does all of it, and lets go in the end.
@@ -130,7 +131,7 @@ func (rc *receiver) prepare(ctx context.Context) (*quota.Hold, error) {
 	if r.Size > 0 {
 		length = r.Size
 	}
-	hold, err := rc.Quotas.Resume(ctx, r.UserID, r.ID, length, r.Received, rc.Life)
+	hold, err := rc.Quotas.Resume(ctx, r.UserID, r.ID, length, r.Received, rc.life)
 	return hold, unavailable(err)
 }
 
@@ -155,15 +156,10 @@ func (rc *receiver) take(ctx context.Context, hold *quota.Hold) error {
 	if rc.file, err = rc.Staging.Extend(ctx, rc.segment, rc.seen.CRC32C); err != nil {
 		return staged(err)
 	}
-	rc.written = make(chan struct{})
-	copied, kept := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(kept)
-		rc.keep(stop, copied)
-	}()
-	err = rc.file.Copy(ctx, &counted{body: hold.Within(body), due: rc.written, over: kept})
-	close(copied)
-	<-kept
+	rc.stop, rc.busy, rc.kept = stop, make(chan struct{}, 1), time.Now()
+	rc.keeper.add(rc)
+	err = rc.file.Copy(ctx, &counted{body: hold.Within(body), rc: rc})
+	rc.keeper.remove(rc)
 	return staged(err)
 }
 
@@ -175,12 +171,11 @@ func staged(err error) error {
 	return err
 }
 
-// counted tells when so many bytes have been read that a checkpoint is due, and waits when the one before is not
-// written down yet.
+// counted has a checkpoint made whenever so many bytes have been read, and waits when the one before is not written
+// down yet.
 type counted struct {
 	body io.Reader
-	due  chan<- struct{}
-	over <-chan struct{} // closed when there are no more checkpoints
+	rc   *receiver
 	read int64
 }
 
@@ -188,8 +183,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	if c.read >= checkpointBytes {
 		c.read = 0
 		select {
-		case c.due <- struct{}{}: // the one before is written down
-		case <-c.over:
+		case c.rc.busy <- struct{}{}: // the one before is written down
+			go c.rc.keeper.keep([]*receiver{c.rc})
 		case <-time.After(checkpointTime): // the database has its troubles
 		}
 	}
@@ -198,70 +193,16 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// keep writes down how far the file has come until all of the chunk has been copied, and stops the copying when
-// somebody else wants to go on, or has.
-func (rc *receiver) keep(stop func(error), copied <-chan struct{}) {
-	news, end := rc.News.Watch(rc.seen.ID)
-	defer end()
-	tick := time.NewTicker(checkpointTime)
-	defer tick.Stop()
-	for {
-		var wanted bool
-		var err error
-		select {
-		case <-copied:
-			return
-		case <-news:
-			wanted, err = rc.isWanted()
-		case <-tick.C:
-			wanted, err = rc.advance()
-		case <-rc.written:
-			tick.Reset(checkpointTime)
-			wanted, err = rc.advance()
-		}
-		var refused *upload.Error
-		switch {
-		case errors.Is(err, postgres.ErrFenced), err == nil && wanted:
-			stop(errInterrupted(rc.seen.ID))
-			return
-		case errors.As(err, &refused) && !refused.Retryable:
-			stop(refused)
-			return
-		case err != nil:
-			rc.Log.Warn("what has come of a file is not written down yet", "upload_id", rc.seen.ID, "error", err)
-		}
+// advance makes durable what has come so far, for the next checkpoint. That it is all there is not for advance to say.
+func (rc *receiver) advance() error {
+	if rc.chunk.Whole {
+		return nil
 	}
-}
-
-// isWanted asks whether somebody else wants to go on with the upload.
-func (rc *receiver) isWanted() (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
-	defer cancel()
-	r, err := rc.find(ctx, rc.seen.UserID, rc.seen.ID)
-	if err == nil && (!underWay(r) || r.ReceiveEpoch != rc.seen.ReceiveEpoch) {
-		err = postgres.ErrFenced
+	next, err := rc.mark()
+	if err == nil && (!all(next) || rc.seen.Partial) {
+		rc.record = next
 	}
-	return r.Wanted, err
-}
-
-// advance writes down how far the file has come. That it is all there is not for advance to say.
-func (rc *receiver) advance() (wanted bool, err error) {
-	if !rc.chunk.Whole {
-		next, err := rc.mark()
-		if err != nil {
-			return false, err
-		}
-		if !all(next) || rc.seen.Partial {
-			rc.record = next
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
-	defer cancel()
-	err = rc.asOwner(ctx, rc.seen.UserID, func(tx pgx.Tx) error {
-		wanted, err = postgres.Checkpoint(ctx, tx, rc.seen.UserID, rc.seen.ID, rc.record, false)
-		return err
-	})
-	return wanted, err
+	return err
 }
 
 // mark makes durable what has come, and returns what is to be written down of it. Once there are enough bytes, they
@@ -317,7 +258,7 @@ func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error)
 	failed := rc.release(r.Upload, rc.record)
 	switch {
 	case failed == nil:
-		expires := time.Now().Add(rc.Life)
+		expires := time.Now().Add(rc.life)
 		r.Received, r.ExpiresAt = rc.record.Offset, &expires
 	case err != nil:
 	case errors.Is(failed, postgres.ErrFenced):

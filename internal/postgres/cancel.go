@@ -88,6 +88,11 @@ func endUpload(ctx context.Context, tx pgx.Tx, q *Queue, u upload.Upload, to upl
 	if err != nil {
 		return u, err
 	}
+	if from == upload.Receiving {
+		if _, err := tx.Exec(ctx, `SELECT `+askedFor+` FROM slipway.uploads WHERE id = @id`, args{"id": u.ID}); err != nil {
+			return u, fmt.Errorf("tell the receiver of %s: %w", u.ID, err)
+		}
+	}
 	return u, WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.StatusChanged, Status: to})
 }
 

@@ -41,25 +41,24 @@ func queueEvents(b *pgx.Batch, user string, events ...upload.Event) {
 	}
 }
 
-// queueReceived tells how much has been received of an upload, after the statement in b that has written it down: at most
-// once a second, and only while nobody else is writing the user's history, for whom such news are not worth
+// queueReceived tells how much has been received of uploads, after the statement in b that has written it down: of each at
+// most once a second, and only while nobody else is writing its user's history, for whom such news are not worth
 // waiting. It costs no round trip of its own.
-func queueReceived(b *pgx.Batch, user string, id upload.ID, epoch int64) {
+func queueReceived(b *pgx.Batch, all ...receivedOf) {
 	b.Queue(`
-		WITH last AS (
-			SELECT at, data
-			FROM slipway.upload_events
-			WHERE upload_id = @upload
-			ORDER BY seq DESC
-			LIMIT 1
-		), due AS MATERIALIZED (
+		WITH due AS MATERIALIZED (
 			SELECT u.id, u.user_id, u.status, u.attempt, u.received_bytes, u.progress,
 			       pg_try_advisory_xact_lock(hashtextextended('slipway.events:' || u.user_id, 0)) AS first
-			FROM slipway.uploads u
-			WHERE u.id = @upload AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch AND u.received_bytes > 0
-				AND NOT EXISTS (
-					SELECT FROM last
-					WHERE at > clock_timestamp() - interval '1 second' OR (data ->> 'received_bytes')::bigint IS NOT DISTINCT FROM u.received_bytes)
+			FROM jsonb_to_recordset(@came) AS c (id uuid, user_id text, epoch bigint)
+			JOIN slipway.uploads u USING (id, user_id)
+			LEFT JOIN LATERAL (
+				SELECT e.at, (e.data ->> 'received_bytes')::bigint AS received_bytes
+				FROM slipway.upload_events e
+				WHERE e.upload_id = u.id
+				ORDER BY e.seq DESC
+				LIMIT 1) last ON true
+			WHERE u.status IN `+receiving+` AND u.receive_epoch = c.epoch AND u.received_bytes > 0
+				AND (last.at > clock_timestamp() - interval '1 second' OR last.received_bytes IS NOT DISTINCT FROM u.received_bytes) IS NOT TRUE
 		), e AS (
 			INSERT INTO slipway.upload_events (upload_id, user_id, type, status, attempt, data)
 			SELECT id, user_id, @type, status, attempt, jsonb_build_object('received_bytes', received_bytes, 'progress', round(progress::numeric, 4))
@@ -68,7 +67,7 @@ func queueReceived(b *pgx.Batch, user string, id upload.ID, epoch int64) {
 			RETURNING seq, upload_id, user_id
 		)
 		SELECT pg_notify('slipway_events', upload_id || ' ' || seq || ' ' || user_id) FROM e`,
-		args{"upload": id, "user": user, "epoch": epoch, "type": upload.ProgressMade})
+		args{"came": all, "type": upload.ProgressMade})
 }
 
 const eventColumns = `e.seq, e.upload_id, e.user_id, e.type, e.status, e.attempt, e.data, e.at`

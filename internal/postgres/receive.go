@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,17 +57,17 @@ func GetReception(ctx context.Context, db Querier, user string, id upload.ID) (R
 	return r, err
 }
 
-// AskForRelease asks the holder of an epoch to write down how far it has come and to let go. Whoever asks
-// is woken by the same announcement when it has.
+// AskForRelease asks the holder of an epoch to write down how far it has come and to let go. Whoever watches the upload
+// is woken when it has.
 func AskForRelease(ctx context.Context, db DB, user string, id upload.ID, epoch int64) error {
 	_, err := db.Exec(ctx, `
 		WITH asked AS (
 			UPDATE slipway.uploads
 			SET receive_wanted = receive_epoch
 			WHERE id = @id AND user_id = @user AND status IN `+receiving+` AND receive_epoch = @epoch AND receive_held
-			RETURNING id
+			RETURNING id, receive_epoch
 		)
-		SELECT `+announced+` FROM asked`, args{"id": id, "user": user, "epoch": epoch})
+		SELECT `+askedFor+` FROM asked`, args{"id": id, "user": user, "epoch": epoch})
 	if err != nil {
 		return fmt.Errorf("ask for the release of %s: %w", id, err)
 	}
@@ -78,6 +79,8 @@ const (
 	receiving = `('receiving', 'fetching')`
 	// announced wakes whoever watches the upload id. It is no event: nothing is to be read in its history.
 	announced = `pg_notify('slipway_events', id || ' 0')`
+	// askedFor tells the receivers of an upload, up to an epoch, to let go of it.
+	askedFor = `pg_notify('slipway_events', id || ' want ' || receive_epoch)`
 )
 
 // TakeOver gives the right to add bytes to who has seen the upload under an epoch, and returns the upload as
@@ -136,14 +139,12 @@ func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Receive
 			WHERE upload_id = @id
 		), received AS (
 			UPDATE slipway.uploads u
-			SET `+received+`, receive_held = NOT @release, expires_at = now() + @life,
-			    progress = greatest(u.progress, coalesce(@offset::float8 / (2 * nullif(@size, 0)), 0)),
-			    version = u.version + (u.received_bytes <> @offset OR u.size IS DISTINCT FROM nullif(@size, 0))::int
+			SET `+received+`, receive_held = NOT @release, `+advanced+`
 			WHERE u.id = @id AND u.user_id = @user AND u.status IN `+receiving+` AND u.receive_epoch = @epoch
-			RETURNING id, u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch AS wanted
+			RETURNING id, `+isWanted+` AS wanted
 		)
 		SELECT wanted, `+announced+` FROM received`, a).QueryRow(func(row pgx.Row) error { return row.Scan(&wanted, nil) })
-	queueReceived(b, user, id, r.Epoch)
+	queueReceived(b, receivedOf{ID: id, User: user, Epoch: r.Epoch})
 	err = db.SendBatch(ctx, b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -153,6 +154,101 @@ func Checkpoint(ctx context.Context, db DB, user string, id upload.ID, r Receive
 	}
 	return wanted, nil
 }
+
+const (
+	// advanced is what a checkpoint changes besides.
+	advanced = `
+		expires_at = now() + @life,
+		progress = greatest(u.progress, coalesce(@offset::float8 / (2 * nullif(@size, 0)), 0)),
+		version = u.version + (u.received_bytes <> @offset OR u.size IS DISTINCT FROM nullif(@size, 0))::int`
+	isWanted = `u.receive_wanted IS NOT DISTINCT FROM u.receive_epoch`
+)
+
+// Reached is how far one upload of many has come.
+type Reached struct {
+	User string
+	ID   upload.ID
+	Received
+}
+
+// receivedOf is Reached as the database reads it.
+type receivedOf struct {
+	ID           upload.ID           `json:"id"`
+	User         string              `json:"user_id"`
+	Epoch        int64               `json:"epoch"`
+	Size         int64               `json:"size"`
+	Offset       int64               `json:"offset"`
+	CRC32C       int64               `json:"crc32c"`
+	Segments     []upload.Segment    `json:"segments"`
+	Life         float64             `json:"seconds"`
+	FileName     string              `json:"file_name"`
+	ContentType  string              `json:"content_type"`
+	ResourceType upload.ResourceType `json:"resource_type"`
+}
+
+// Checkpoints is Checkpoint, without a release, of many users' uploads at once, for who may act for all of them. It returns which
+// were written down, and whether their receivers are asked to let go. Of one that is missing, somebody else has the row at the
+// moment, or it is fenced off; Checkpoint tells.
+func Checkpoints(ctx context.Context, pool *pgxpool.Pool, all []Reached) (wanted map[upload.ID]bool, err error) {
+	wanted = make(map[upload.ID]bool, len(all))
+	if len(all) == 0 {
+		return wanted, nil
+	}
+	came := make([]receivedOf, len(all))
+	for i, r := range all {
+		came[i] = receivedOf{r.ID, r.User, r.Epoch, r.Size, r.Offset, int64(r.CRC32C), r.Segments, r.Life.Seconds(), r.FileName, r.ContentType, r.ResourceType}
+	}
+	b := &pgx.Batch{}
+	b.Queue(`
+		WITH came AS MATERIALIZED (
+			SELECT *, make_interval(secs => seconds) AS life
+			FROM jsonb_to_recordset(@came) AS c (
+				id uuid, user_id text, epoch bigint, size bigint, "offset" bigint, crc32c bigint, segments jsonb, seconds float8,
+				file_name text, content_type text, resource_type text)
+		), free AS (
+			SELECT u.id
+			FROM slipway.uploads u
+			JOIN came c ON c.id = u.id AND c.user_id = u.user_id AND c.epoch = u.receive_epoch
+			WHERE u.status IN `+receiving+`
+			ORDER BY u.id
+			FOR UPDATE OF u SKIP LOCKED
+		), rooms AS (
+			SELECT r.upload_id
+			FROM slipway.staging_reservations r
+			JOIN free ON free.id = r.upload_id
+			FOR UPDATE OF r SKIP LOCKED
+		), room AS (
+			UPDATE slipway.staging_reservations r
+			SET expires_at = now() + c.life
+			FROM rooms
+			JOIN came c ON c.id = rooms.upload_id
+			WHERE r.upload_id = c.id
+		), received AS (
+			UPDATE slipway.uploads u
+			SET `+ofEach.Replace(received+`,`+advanced)+`
+			FROM free
+			JOIN came c ON c.id = free.id
+			WHERE u.id = c.id
+			RETURNING u.id, `+isWanted+` AS wanted
+		)
+		SELECT id, wanted, `+announced+` FROM received`, args{"came": came}).Query(func(rows pgx.Rows) error {
+		var id upload.ID
+		var asked bool
+		_, err := pgx.ForEachRow(rows, []any{&id, &asked, nil}, func() error {
+			wanted[id] = asked
+			return nil
+		})
+		return err
+	})
+	queueReceived(b, came...)
+	if err := pool.SendBatch(ctx, b).Close(); err != nil {
+		return nil, fmt.Errorf("write down what was received of %d uploads: %w", len(all), err)
+	}
+	return wanted, nil
+}
+
+// ofEach makes a change of one upload one of many.
+var ofEach = strings.NewReplacer("@", "c.")
 
 // FinishReceiving sends an upload on its way whose bytes are all there, with the job that will push it. It is the last
 // step of its transaction. ErrFenced: it is not the receiver's to finish any more.
