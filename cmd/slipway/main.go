@@ -39,7 +39,7 @@ func command() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
 	root.AddCommand(
 		putCommand(), statusCommand(), listCommand(), retryCommand(), cancelCommand(), removeCommand(),
-		devCommand(), serveCommand(), migrateCommand(), keyCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
+		devCommand(), serveCommand(), migrateCommand(), keyCommand(), forgetCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
 	)
 	coded(root)
 	return root

@@ -52,8 +52,12 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	var lanes []string // of pushes
 	for _, p := range providers {
 		w.providers[p.Name()] = p
-		lanes = append(lanes, upload.Queues(p.Name())...)
-		for _, q := range append(upload.Queues(p.Name()), upload.VerifyQueue(p.Name()), upload.DeleteQueue(p.Name())) {
+		mine := []string{upload.DeleteQueue(p.Name())}
+		if !s.OnlyDeletions {
+			lanes = append(lanes, upload.Queues(p.Name())...)
+			mine = append(append(mine, upload.VerifyQueue(p.Name())), upload.Queues(p.Name())...)
+		}
+		for _, q := range mine {
 			queues[q] = river.QueueConfig{MaxWorkers: max(s.FilesInFlight, 1)}
 		}
 	}
@@ -65,7 +69,9 @@ func Start(ctx context.Context, pool *pgxpool.Pool, names postgres.Names, store 
 	river.AddWorker(kinds, &hinter{worker: w})
 	for _, l := range s.Beside {
 		l.Add(kinds)
-		queues[l.Queue] = river.QueueConfig{MaxWorkers: l.AtOnce}
+		if !s.OnlyDeletions {
+			queues[l.Queue] = river.QueueConfig{MaxWorkers: l.AtOnce}
+		}
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:               names.Schema,

@@ -38,6 +38,7 @@ type Settings struct {
 	Poll          time.Duration                   // how often jobs whose time has come are looked for; 0: 5 s
 	Settle        time.Duration                   // how long a stopped push may still come to an asset; 0: 2.5 min
 	Beside        []Lane                          // that the process works beside pushes
+	OnlyDeletions bool                            // work no other lane; what others have to do waits for other processes
 }
 
 // Lane is a queue of jobs of a kind that is not ours. One client of River's has to work all kinds that there are:

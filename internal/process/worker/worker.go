@@ -38,6 +38,8 @@ type Options struct {
 	Log       *slog.Logger
 	UntilIdle bool // end when no upload waits for delivery
 	Health    bool // answer /livez and /readyz on Config.WorkerPort
+
+	OnlyDeletions bool // send nothing, and remove what is to be removed
 }
 
 // Run works until ctx ends; then it hands back what it is sending, and returns.
@@ -76,6 +78,7 @@ func Run(ctx context.Context, o Options) error {
 		Scanner:       scanner(c),
 		VerifyWithin:  c.Delivery.Deadline,
 		PollOnly:      base.Polls != "",
+		OnlyDeletions: o.OnlyDeletions,
 		Beside: []push.Lane{{Queue: upload.FetchQueue, AtOnce: c.Imports.Files, Add: func(kinds *river.Workers) {
 			river.AddWorker(kinds, fetcher)
 		}}},
