@@ -54,11 +54,18 @@ type process struct {
 	err  error
 }
 
-// start runs a program with nothing from this environment but what it needs to run at all.
+// start runs one of the programs.
 func start(t *testing.T, env map[string]string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan struct{})}
-	p.cmd.Dir = t.TempDir()
+	return launch(t, env, t.TempDir(), filepath.Join(bin, name), args...)
+}
+
+// launch runs a program in a folder, with nothing from this environment but what it needs to run at all.
+func launch(t *testing.T, env map[string]string, dir, path string, args ...string) *process {
+	t.Helper()
+	name := filepath.Base(path)
+	p := &process{name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
+	p.cmd.Dir = dir
 	for _, keep := range []string{"PATH", "HOME", "TMPDIR", "PG_BIN_DIR"} {
 		if v, ok := os.LookupEnv(keep); ok {
 			p.cmd.Env = append(p.cmd.Env, keep+"="+v)
