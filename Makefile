@@ -11,8 +11,14 @@ govulncheck   := go tool -modfile=tools/govulncheck/go.mod govulncheck
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+.PHONY: web
+web: ## build the page into web/dist
+	@scripts/build-web.sh
+
+# Without npm everything else is built all the same, and a plain page is served.
 .PHONY: build
 build: ## build the commands into bin/
+	@scripts/build-web.sh || echo "the page could not be built; what was built before is served, or a plain page" >&2
 	go build -o bin/ ./cmd/...
 
 .PHONY: run
@@ -58,7 +64,7 @@ vulnerabilities:
 	@tools/govulncheck/check $(govulncheck) ./...
 
 .PHONY: test-tools
-test-tools:
+test-tools: web
 	@scripts/test-tools.sh
 
 .PHONY: race

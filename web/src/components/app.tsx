@@ -1,0 +1,28 @@
+import { limits } from '../limits'
+import { signedOut } from '../session'
+import { Confirm } from './confirm'
+import { Header } from './header'
+import { List } from './list'
+import { Notices } from './notices'
+import { Panel } from './panel'
+import { Send } from './send'
+import { SignIn } from './signin'
+
+export function App() {
+  const begun = limits.value !== null
+  return (
+    <>
+      <Header />
+      {signedOut.value && <SignIn inMiddle={begun} />}
+      {(begun || !signedOut.value) && (
+        <main>
+          <Send />
+          <List />
+        </main>
+      )}
+      <Panel />
+      <Confirm />
+      <Notices />
+    </>
+  )
+}

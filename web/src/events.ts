@@ -1,0 +1,89 @@
+// What happens to the user's uploads, as it happens: one stream, which goes on where it was cut off.
+import { signal } from '@preact/signals'
+import { createParser } from 'eventsource-parser'
+import { call, Problem, type Event } from './api'
+import { signedIn } from './session'
+
+/** Whether what the page shows is what is: `lost` says when the stream is asked for again. */
+export const connection = signal<{ live: true } | { live: false; next: number | null }>({ live: false, next: null })
+
+export interface Follower {
+  /** Everything from now on comes as events; what was before is in the list. */
+  fresh(): void
+  event(event: Event): void
+}
+
+/** The server says something at least every 12 s; a connection that is silent for longer is none. */
+const silence = 30_000
+
+const longestWait = 30_000
+
+/** Tells follower what happens until stop is aborted. */
+export async function follow(follower: Follower, stop: AbortSignal): Promise<void> {
+  let seen: string | undefined
+  let comeBack = 1000
+  let failures = 0
+
+  const read = async (cut: AbortController) => {
+    let watch = setTimeout(() => cut.abort(), silence)
+    try {
+      const answer = await call('/v1/events', {
+        headers: { Accept: 'text/event-stream', ...(seen !== undefined && { 'Last-Event-ID': seen }) },
+        cache: 'no-store',
+        signal: cut.signal,
+      })
+      connection.value = { live: true }
+      const parser = createParser({
+        onRetry: (ms) => (comeBack = ms),
+        onEvent: ({ id, event, data }) => {
+          seen = id ?? seen
+          if (event === 'start' || event === 'reset') follower.fresh()
+          else if (!event) follower.event(JSON.parse(data))
+        },
+      })
+      for await (const text of answer.body!.pipeThrough(new TextDecoderStream())) {
+        failures = 0
+        clearTimeout(watch)
+        watch = setTimeout(() => cut.abort(), silence)
+        parser.feed(text)
+      }
+    } finally {
+      clearTimeout(watch)
+    }
+  }
+
+  while (!stop.aborted) {
+    const cut = new AbortController()
+    const end = () => cut.abort()
+    stop.addEventListener('abort', end)
+    try {
+      await read(cut)
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) {
+        connection.value = { live: false, next: null }
+        await signedIn()
+        seen = undefined // it may be somebody else
+        continue
+      }
+      failures++
+    } finally {
+      stop.removeEventListener('abort', end)
+    }
+    if (stop.aborted) break
+    await pause(Math.min(comeBack * 2 ** Math.max(failures - 1, 0), longestWait))
+  }
+}
+
+// pause waits, less where the browser finds the network again, and says since when nothing is known where that takes long.
+function pause(ms: number): Promise<void> {
+  connection.value = { live: false, next: Date.now() + ms }
+  return new Promise((done) => {
+    const end = () => {
+      clearTimeout(timer)
+      removeEventListener('online', end)
+      done()
+    }
+    const timer = setTimeout(end, ms)
+    addEventListener('online', end)
+  })
+}

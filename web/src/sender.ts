@@ -1,0 +1,173 @@
+// Files on their way from this tab to Slipway: Uppy, over tus.
+import { computed, signal } from '@preact/signals'
+import Uppy from '@uppy/core'
+import Tus, { type TusBody } from '@uppy/tus'
+import { problemIn } from './api'
+import { limits, limitsChanged, refreshLimits, refusal } from './limits'
+import { say } from './notices'
+import { authorization, confirmed, refused, signedIn, signedOut } from './session'
+import size from './size'
+import { refresh } from './uploads'
+import { begunFor, idIn, storage } from './unfinished'
+import { title } from './words'
+
+type Meta = { provider: string }
+
+const chosenKey = 'slipway:provider'
+const chosen = signal(localStorage.getItem(chosenKey))
+
+/** Where files go that are chosen from now on. */
+export const provider = computed(() => {
+  const may = limits.value
+  if (!may) return ''
+  return chosen.value && chosen.value in may.providers ? chosen.value : may.default_provider
+})
+
+export function choose(name: string): void {
+  chosen.value = name
+  localStorage.setItem(chosenKey, name)
+}
+
+/** Files that were not taken, and why. */
+export const turnedAway = signal<{ name: string; why: string }[]>([])
+
+/** How the files that were chosen together stand. They are together until all of them have come in. */
+export interface Batch {
+  chosen: number
+  received: number
+  /** Sent, and refused; or given up. */
+  failed: number
+  paused: number
+}
+
+const nothing: Batch = { chosen: 0, received: 0, failed: 0, paused: 0 }
+export const sending = signal<Batch>(nothing)
+
+/** Whether files are here that would be lost with this tab. */
+export const pending = computed(() => sending.value.chosen - sending.value.received - sending.value.failed)
+
+/** The uploads that this tab is sending. */
+export const mine = signal<ReadonlySet<string>>(new Set())
+
+// One file after the other does not fill a line; many at once share what little there is.
+const together = 4
+
+// An API that restarts, or a database, is back within minutes; until then nothing that has come in is lost.
+const retryDelays = [500, 1000, 2000, 3000, 5000, 8000, ...Array<number>(60).fill(10_000)]
+
+// Refusals that pass while others' files, or one's own, move on.
+const passing = ['rate_limited', 'concurrent_uploads_exceeded', 'staged_quota_exceeded', 'too_many_requests']
+
+export const uppy = new Uppy<Meta, TusBody>({
+  autoProceed: true,
+  meta: { provider: '' },
+  infoTimeout: 8000,
+  onBeforeFileAdded(file, files) {
+    if (file.id in files) return false
+    const earlier = begunFor(file.id)
+    const to = earlier ?? provider.value
+    const why = refusal({ name: file.name ?? '', size: file.size ?? 0, type: file.type ?? '' }, to)
+    if (why) turnedAway.value = [...turnedAway.value, { name: file.name ?? '', why }]
+    return why === null && { ...file, meta: { ...file.meta, provider: to } }
+  },
+})
+
+const begunEarlier = new Map<string, string>() // the names of files, by upload
+
+uppy.use(Tus, {
+  endpoint: '/v1/tus/',
+  allowedMetaFields: ['name', 'type', 'provider'],
+  limit: together,
+  retryDelays,
+  removeFingerprintOnSuccess: true,
+  urlStorage: {
+    ...storage,
+    async findUploadsByFingerprint(fingerprint) {
+      const found = await storage.findUploadsByFingerprint(fingerprint)
+      for (const { uploadUrl, metadata } of found) if (uploadUrl) begunEarlier.set(idIn(uploadUrl), metadata['name'] ?? 'The file')
+      return found
+    },
+  },
+  async onBeforeRequest(request) {
+    // A HEAD that is refused has tus-js-client begin anew with the first byte.
+    if (request.getMethod() === 'HEAD') await confirmed()
+    if (signedOut.value) await signedIn()
+    for (const [name, value] of Object.entries(authorization())) request.setHeader(name, value)
+  },
+  onAfterResponse(request, answer) {
+    const id = idIn(request.getURL())
+    const name = begunEarlier.get(id)
+    if (request.getMethod() !== 'HEAD' || !name || answer.getStatus() === 423) return
+    begunEarlier.delete(id)
+    const [offset, length] = [Number(answer.getHeader('Upload-Offset')), Number(answer.getHeader('Upload-Length'))]
+    if (answer.getStatus() !== 200) say(`${name} begins anew: what was sent of it before is not kept any more.`)
+    else if (offset > 0) say(`${name} goes on where it stopped, at ${size(offset)} of ${size(length)}.`)
+  },
+  onShouldRetry(error, _attempt, _options, usual) {
+    const answer = error.originalResponse
+    if (answer?.getStatus() === 401) {
+      refused()
+      return true // the next request waits until somebody is signed in
+    }
+    if (answer?.getStatus() === 429) return passing.includes(problemIn(429, answer.getBody()).code) && usual(error)
+    return usual(error)
+  },
+  onError(error) {
+    const answer = 'originalResponse' in error ? error.originalResponse : null
+    error.message = answer ? problemIn(answer.getStatus(), answer.getBody()).message : 'The connection was lost, and did not come back.'
+  },
+})
+
+uppy.on('files-added', (files) => {
+  const before = pending.value > 0 ? sending.value : nothing
+  sending.value = { ...before, chosen: before.chosen + files.length }
+  recount()
+})
+uppy.on('upload-progress', (file) => {
+  if (file?.tus?.uploadUrl) own(idIn(file.tus.uploadUrl))
+  recount()
+})
+uppy.on('upload-success', (file, answer) => {
+  if (!file) return
+  sending.value = { ...sending.value, received: sending.value.received + 1 }
+  recount()
+  limitsChanged()
+  if (answer.uploadURL) void refresh(idIn(answer.uploadURL))
+  setTimeout(() => uppy.getFile(file.id)?.progress.uploadComplete && uppy.removeFile(file.id), 1500)
+})
+uppy.on('upload-error', recount)
+uppy.on('upload-retry', recount)
+uppy.on('upload-pause', recount)
+uppy.on('pause-all', recount)
+uppy.on('resume-all', recount)
+uppy.on('file-removed', (file) => {
+  if (!file.progress.uploadComplete) sending.value = { ...sending.value, chosen: sending.value.chosen - 1 }
+  recount()
+})
+uppy.on('cancel-all', recount)
+
+function recount() {
+  const under = uppy.getFiles().filter((f) => !f.progress.uploadComplete)
+  sending.value = { ...sending.value, failed: under.filter((f) => f.error).length, paused: under.filter((f) => f.isPaused && !f.error).length }
+}
+
+function own(id: string) {
+  if (!mine.value.has(id)) mine.value = new Set([...mine.value, id])
+}
+
+/** Takes back the file of an upload that this tab is sending, and tells whether there was one. */
+export function takeBack(id: string): boolean {
+  const file = uppy.getFiles().find((f) => !f.progress.uploadComplete && f.tus?.uploadUrl && idIn(f.tus.uploadUrl) === id)
+  if (file) uppy.removeFile(file.id)
+  return file !== undefined
+}
+
+/** Where the files of the batch go, in words. */
+export const destinations = (): string => [...new Set(uppy.getFiles().map((f) => title(f.meta.provider)))].join(' and ')
+
+addEventListener('beforeunload', (event) => pending.value > 0 && event.preventDefault())
+
+/** What may be sent is looked at anew when somebody is about to send something. */
+export function aboutToSend(): void {
+  refreshLimits().catch(() => {})
+}

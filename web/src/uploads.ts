@@ -1,0 +1,185 @@
+// The user's uploads as far as they are shown: a page of the list, those that were opened, and what happens to them.
+import { batch, computed, signal, type Signal } from '@preact/signals'
+import { get, Problem, type Event, type Page, type Status, type Upload } from './api'
+
+/** What the list can be narrowed to, in the words of the page. */
+export const groups = {
+  all: { says: 'All', statuses: [] },
+  moving: { says: 'On their way', statuses: ['receiving', 'fetching', 'reserved', 'verifying', 'queued', 'pushing', 'retrying'] },
+  completed: { says: 'Delivered', statuses: ['completed'] },
+  failed: { says: 'Failed', statuses: ['failed'] },
+  ended: { says: 'Ended', statuses: ['canceled', 'expired', 'deleting'] },
+} satisfies Record<string, { says: string; statuses: Status[] }>
+
+export type Group = keyof typeof groups
+
+export interface Filter {
+  group: Group
+  provider: string
+  /** What the file's name begins with. */
+  name: string
+}
+
+const everything: Filter = { group: 'all', provider: '', name: '' }
+
+export const filter = signal<Filter>(everything)
+export const narrowed = computed(() => filter.value.group !== 'all' || filter.value.provider !== '' || filter.value.name !== '')
+
+/** The ids of the list, newest first. */
+export const listed = signal<string[]>([])
+
+/** The path of the list's next page; null after the last. */
+export const next = signal<string | null>(null)
+
+export const loading = signal(true)
+export const problem = signal<string | null>(null)
+
+const pageSize = 50
+
+const known = new Map<string, Signal<Upload>>()
+
+/** The upload with this id, as far as it is known. */
+export const uploadOf = (id: string): Signal<Upload> | undefined => known.get(id)
+
+let asked = 0 // answers to earlier questions are not heeded
+
+// What has come into the list while an answer was under way, which may not have it.
+const arrived = new Set<string>()
+
+/** Narrows the list. */
+export function narrow(change: Partial<Filter>): Promise<void> {
+  filter.value = { ...filter.value, ...change }
+  arrived.clear()
+  return reload(pageSize)
+}
+
+export const widen = () => narrow(everything)
+
+/** Asks for the list again, as much of it as is shown. */
+export async function reload(enough = Math.max(listed.value.length, pageSize)): Promise<void> {
+  const mine = ++asked
+  arrived.clear()
+  loading.value = true
+  try {
+    const found: Upload[] = []
+    let path: string | null = listPath()
+    while (path !== null && found.length < enough) {
+      const page: Page = await get<Page>(path)
+      if (mine !== asked) return
+      found.push(...page.uploads)
+      path = page.next
+    }
+    batch(() => {
+      found.forEach(learn)
+      listed.value = inOrder([...arrived, ...found.map((u) => u.id)])
+      next.value = path
+      problem.value = null
+    })
+  } catch (error) {
+    if (mine === asked && !(error instanceof Problem && error.status === 401)) problem.value = (error as Error).message
+  } finally {
+    if (mine === asked) loading.value = false
+  }
+}
+
+/** Adds the next page to the list. */
+export async function loadMore(): Promise<void> {
+  if (next.value === null || loading.value) return
+  const mine = ++asked
+  loading.value = true
+  try {
+    const page = await get<Page>(next.value)
+    if (mine !== asked) return
+    batch(() => {
+      page.uploads.forEach(learn)
+      listed.value = inOrder([...listed.value, ...page.uploads.map((u) => u.id)])
+      next.value = page.next
+      problem.value = null
+    })
+  } catch (error) {
+    if (mine === asked) problem.value = (error as Error).message
+  } finally {
+    if (mine === asked) loading.value = false
+  }
+}
+
+// inOrder is newest first: ids sort by creation.
+const inOrder = (ids: string[]): string[] => [...new Set(ids)].sort().reverse()
+
+function listPath(): string {
+  const { group, provider, name } = filter.value
+  const query = new URLSearchParams({ limit: String(pageSize) })
+  if (group !== 'all') query.set('status', groups[group].statuses.join())
+  if (provider) query.set('provider', provider)
+  if (name) query.set('q', name)
+  return `/v1/uploads?${query}`
+}
+
+function matches(u: Upload): boolean {
+  const { group, provider, name } = filter.value
+  const statuses: Status[] = groups[group].statuses
+  return u.status !== 'deleted' && (group === 'all' || statuses.includes(u.status)) && (!provider || u.provider === provider) && u.file_name.startsWith(name)
+}
+
+function learn(u: Upload): void {
+  const had = known.get(u.id)
+  if (!had) known.set(u.id, signal(u))
+  else if (had.value.version <= u.version) had.value = u
+}
+
+/** Takes an upload as the API has just told it, into the list or out of it. */
+export function take(u: Upload): void {
+  batch(() => {
+    learn(u)
+    const ids = listed.value
+    if (!matches(u)) {
+      arrived.delete(u.id)
+      if (ids.includes(u.id)) listed.value = ids.filter((id) => id !== u.id)
+    } else if (!ids.includes(u.id) && (next.value === null || u.id > (ids.at(-1) ?? ''))) { // else it is on a page that nobody has asked for
+      arrived.add(u.id)
+      listed.value = inOrder([u.id, ...ids])
+    }
+  })
+}
+
+/** Asks for one upload. */
+export async function refresh(id: string): Promise<void> {
+  try {
+    take(await get<Upload>(`/v1/uploads/${id}`))
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error // it is asked for again at its next change
+  }
+}
+
+/** What an event says is applied where it says all; else the upload is asked for. */
+export function happened(e: Event): void {
+  const one = known.get(e.upload_id)
+  if (e.type !== 'progress' || !one || !e.data) return askFor(e.upload_id)
+  const u = one.value
+  one.value = {
+    ...u,
+    status: e.status,
+    attempt: e.attempt || u.attempt,
+    progress: Math.max(u.progress, e.data.progress ?? 0),
+    received_bytes: Math.max(u.received_bytes, e.data.received_bytes ?? 0),
+    pushed_bytes: e.data.pushed_bytes ?? u.pushed_bytes,
+  }
+}
+
+// Changes come in flocks: of few uploads each is asked for, of many the list.
+const changed = new Set<string>()
+const few = 8
+let gathering = 0
+
+function askFor(id: string) {
+  changed.add(id)
+  gathering ||= window.setTimeout(async () => {
+    const ids = [...changed]
+    changed.clear()
+    const alone = ids.length > few ? ids.filter((id) => known.has(id) && !listed.value.includes(id)).slice(0, few) : ids
+    await Promise.all([...(ids.length > few ? [reload()] : []), ...alone.map(refresh)])
+    gathering = 0
+    const more = changed.values().next().value
+    if (more) askFor(more)
+  }, 80)
+}
