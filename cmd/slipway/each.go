@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,30 +100,4 @@ func tellRefusal(cmd *cobra.Command, asJSON bool, id string, err error) error {
 		return nil
 	}
 	return printJSON(cmd.OutOrStdout(), refusal{id, faultOf(err)})
-}
-
-// completionTime is how long a shell waits for ids.
-const completionTime = 2 * time.Second
-
-// completeIDs offers a shell the ids of the newest uploads with one of the statuses, or of any.
-func completeIDs(statuses []upload.Status) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, given []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		const silent = cobra.ShellCompDirectiveNoFileComp
-		service, err := serviceTelling(func(string, ...any) {})
-		if err != nil {
-			return nil, silent
-		}
-		defer service.Close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
-		defer cancel()
-		const most = 50
-		var found []cobra.Completion
-		for u, err := range service.List(ctx, client.Filter{Statuses: statuses, PageSize: most}) {
-			if err != nil || len(found) == most {
-				break
-			}
-			found = append(found, cobra.CompletionWithDesc(string(u.ID), fmt.Sprintf("%s, %s", printable(u.FileName), u.Status)))
-		}
-		return found, silent | cobra.ShellCompDirectiveKeepOrder
-	}
 }

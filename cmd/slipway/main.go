@@ -31,15 +31,16 @@ func command() *cobra.Command {
 		Use:   "slipway",
 		Short: "Takes large files in and delivers them to Uploadcare or Cloudinary",
 		Long: "Takes large files in and delivers them to Uploadcare or Cloudinary.\n\n" +
-			"Files are sent to the Slipway at SLIPWAY_URL, by a user whom SLIPWAY_TOKEN names. Without SLIPWAY_URL that is the\n" +
-			"`slipway dev` in this folder, or else " + client.DefaultURL + ".\n\n" + exitCodes,
+			"Files are sent to the Slipway at SLIPWAY_URL, by the user whom SLIPWAY_TOKEN names. Both are taken from the environment, or\n" +
+			"from ./.env. Without SLIPWAY_URL it is the `slipway dev` in this folder, or else " + client.DefaultURL + ".\n\n" + exitCodes,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
+	root.AddGroup(&cobra.Group{ID: "files", Title: "Send files, and look after them:"}, &cobra.Group{ID: "run", Title: "Run the service:"})
 	root.AddCommand(
-		putCommand(), statusCommand(), listCommand(), retryCommand(), cancelCommand(), removeCommand(),
-		devCommand(), serveCommand(), migrateCommand(), keyCommand(), forgetCommand(), simCommand(), healthCommand(), doctorCommand(), versionCommand(),
+		putCommand(), statusCommand(), listCommand(), watchCommand(), openCommand(), retryCommand(), cancelCommand(), removeCommand(),
+		devCommand(), serveCommand(), migrateCommand(), keyCommand(), forgetCommand(), simCommand(), healthCommand(), doctorCommand(),
+		completionCommand(), versionCommand(),
 	)
 	coded(root)
 	return root

@@ -26,15 +26,24 @@ import (
 
 func devCommand() *cobra.Command {
 	o := devstack.Options{Out: os.Stdout}
-	var verbose bool
+	var verbose, asJSON bool
 	c := &cobra.Command{
 		Use:     "dev",
 		GroupID: "run",
 		Short:   "Run everything on this machine: Postgres, simulated providers, API and worker",
 		Long: "Runs a whole system on this machine, with no account: a private Postgres, simulators of Uploadcare and Cloudinary, the API and the worker.\n" +
 			"Nothing is taken from the environment; --env-file names real accounts and a real database.",
-		Args: cobra.NoArgs,
+		Example: "  slipway dev\n  slipway dev --port 4000 --sim-port 4001 --admin-port 4002\n  slipway dev --env-file .env",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				o.Out = io.Discard
+				o.Ready = func(s devstack.Stack) {
+					if err := printJSON(cmd.OutOrStdout(), stack{s.URL, s.EnvFile}); err != nil {
+						o.Log.Error("tell that the stack is ready", "error", err)
+					}
+				}
+			}
 			level := slog.LevelWarn
 			if verbose {
 				level = slog.LevelInfo
@@ -52,7 +61,15 @@ func devCommand() *cobra.Command {
 	f.StringSliceVar(&o.Without, "without", nil, "leave out: api, worker")
 	f.BoolVar(&o.Signed, "signed", false, "open files only to signed links, as DELIVERY=signed does")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what happens")
+	f.BoolVar(&asJSON, "json", false, "print a JSON object when everything answers")
+	complete(c, "without", "api", "worker")
 	return c
+}
+
+// stack is a development stack as JSON.
+type stack struct {
+	URL     string `json:"url"`
+	EnvFile string `json:"env_file"`
 }
 
 func serveCommand() *cobra.Command {
@@ -60,6 +77,9 @@ func serveCommand() *cobra.Command {
 		Use:     "serve",
 		GroupID: "run",
 		Short:   "Run the API and a worker in one process",
+		Long: "Runs the API and a worker in one process, as the commands api and worker do by themselves. Settings come from the environment\n" +
+			"and ./.env (docs/configuration.md).",
+		Example: "  slipway migrate && slipway serve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, log, err := settings(config.NeedDatabase | config.NeedAPI | config.NeedWorker)
@@ -75,11 +95,14 @@ func serveCommand() *cobra.Command {
 }
 
 func migrateCommand() *cobra.Command {
-	var copied, moved, rls, dataAPI bool
+	var copied, moved, rls, dataAPI, asJSON bool
 	c := &cobra.Command{
 		Use:     "migrate",
 		GroupID: "run",
 		Short:   "Bring the database to this program's schema",
+		Long: "Brings the database of the settings to this program's schema, from whichever it has. Any number may run at the same time, and\n" +
+			"where there is nothing to do nothing is done.",
+		Example: "  slipway migrate\n  slipway migrate --copy        # this database is a branch, or restored from a backup",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, log, err := settings(config.NeedDatabase)
@@ -100,17 +123,22 @@ func migrateCommand() *cobra.Command {
 					return err
 				}
 			}
+			did := migration{Ready: true, Copied: copied, Moved: moved}
 			if rls {
-				if err := secureGuideTables(cmd, o, c.Database.GuideSchema); err != nil {
+				if did.Bound, err = postgres.SecureGuideTables(cmd.Context(), o); err != nil {
 					return err
 				}
+				did.GuideTables = []string{c.Database.GuideSchema + ".uploadcare_files", c.Database.GuideSchema + ".cloudinary_files"}
 			}
 			if dataAPI {
-				if err := openDataAPI(cmd, o); err != nil {
+				if did.DataAPI, err = postgres.OpenDataAPI(cmd.Context(), o); err != nil {
 					return err
 				}
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "The database is ready.")
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), did)
+			}
+			did.tell(cmd.OutOrStdout(), dataAPI)
 			return nil
 		},
 	}
@@ -118,45 +146,50 @@ func migrateCommand() *cobra.Command {
 	c.Flags().BoolVar(&moved, "moved", false, "this database has moved here, and the original is gone")
 	c.Flags().BoolVar(&rls, "rls-guide-tables", false, "turn on row-level security of guide tables that were there before, with our policies; their owner keeps its access")
 	c.Flags().BoolVar(&dataAPI, "data-api", false, "let users read their own files and uploads by Neon's Data API")
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.MarkFlagsMutuallyExclusive("copy", "moved")
 	return c
 }
 
-func secureGuideTables(cmd *cobra.Command, o postgres.Options, schema string) error {
-	bound, err := postgres.SecureGuideTables(cmd.Context(), o)
-	if err != nil {
-		return err
-	}
-	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "Row-level security is on for %[1]s.uploadcare_files and %[1]s.cloudinary_files; their owner is not bound by it.\n", schema)
-	for _, role := range bound {
-		fmt.Fprintln(out, "Note: "+role)
-	}
-	return nil
+// migration is what was done, as JSON.
+type migration struct {
+	Ready       bool     `json:"ready"`
+	Copied      bool     `json:"copied"`
+	Moved       bool     `json:"moved"`
+	GuideTables []string `json:"rls_guide_tables"` // whose row-level security is on
+	Bound       []string `json:"notes"`            // about roles that it binds
+	DataAPI     []string `json:"data_api_roles"`   // that may read
 }
 
-func openDataAPI(cmd *cobra.Command, o postgres.Options) error {
-	roles, err := postgres.OpenDataAPI(cmd.Context(), o)
-	if err != nil {
-		return err
+// tell says it to a person. dataAPI is whether the Data API was to be opened.
+func (m migration) tell(out io.Writer, dataAPI bool) {
+	if m.GuideTables != nil {
+		fmt.Fprintf(out, "Row-level security is on for %s; their owner is not bound by it.\n", strings.Join(m.GuideTables, " and "))
 	}
-	out := cmd.OutOrStdout()
-	if len(roles) == 0 {
+	for _, role := range m.Bound {
+		fmt.Fprintln(out, "Note: "+role)
+	}
+	switch {
+	case dataAPI && len(m.DataAPI) == 0:
 		fmt.Fprintf(out, "Nothing was done for the Data API: there is no role %s. Enable it in Neon's console first.\n", strings.Join(postgres.DataAPIRoles, " or "))
-		return nil
+	case dataAPI:
+		fmt.Fprintf(out, "The Data API shows users their own files and uploads, as %s.\n", strings.Join(m.DataAPI, " and "))
 	}
-	fmt.Fprintf(out, "The Data API shows users their own files and uploads, as %s.\n", strings.Join(roles, " and "))
-	return nil
+	fmt.Fprintln(out, "The database is ready.")
 }
 
 func simCommand() *cobra.Command {
 	var o devstack.SimulatorOptions
 	var host string
 	var port int
+	var asJSON bool
 	c := &cobra.Command{
 		Use:     "sim",
 		GroupID: "run",
 		Short:   "Run the simulators of Uploadcare and Cloudinary",
+		Long: "Runs the simulators of Uploadcare and Cloudinary by themselves, as `slipway dev` does among others: for an API and a worker of\n" +
+			"your own. Their settings are in simulators.env.",
+		Example: "  slipway sim --port 4001",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Address = net.JoinHostPort(host, strconv.Itoa(port))
@@ -164,7 +197,14 @@ func simCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Uploadcare and Cloudinary are simulated at %s\n", sims.URL)
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), map[string]string{"url": sims.URL})
+			} else {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Uploadcare and Cloudinary are simulated at %s\n", sims.URL)
+			}
+			if err != nil {
+				return errors.Join(err, sims.Close())
+			}
 			<-cmd.Context().Done()
 			return sims.Close()
 		},
@@ -176,14 +216,24 @@ func simCommand() *cobra.Command {
 	f.StringVar(&o.PublicURL, "public-url", "", "what delivery URLs begin with (default: the address)")
 	f.BoolVar(&o.Signed, "signed", os.Getenv("DELIVERY") == "signed", "refuse unsigned reads (default where DELIVERY=signed)")
 	f.StringVar(&o.PartsURL, "parts-url", "", "what part URLs begin with (default: the address under another name)")
+	f.BoolVar(&asJSON, "json", false, "print a JSON object when they answer")
 	return c
 }
 
+// health is what a URL answers, as JSON.
+type health struct {
+	URL    string `json:"url"`
+	Status int    `json:"status"` // of HTTP
+	Well   bool   `json:"well"`
+}
+
 func healthCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:     "health URL",
 		GroupID: "run",
 		Short:   "Ask a URL whether it is well: exit 0 for a 2xx answer",
+		Example: "  slipway health http://localhost:3000/readyz",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
@@ -200,12 +250,20 @@ func healthCommand() *cobra.Command {
 			if _, err := io.CopyN(io.Discard, resp.Body, 1<<20); err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
-			if resp.StatusCode/100 != 2 {
+			h := health{args[0], resp.StatusCode, resp.StatusCode/100 == 2}
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), h); err != nil {
+					return err
+				}
+			}
+			if !h.Well {
 				return fmt.Errorf("%s answered %s", args[0], resp.Status)
 			}
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return c
 }
 
 // settings are read from the environment and ./.env, and logged without their secrets.

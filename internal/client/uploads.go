@@ -120,28 +120,19 @@ func (c *Client) Await(ctx context.Context, id upload.ID, changed func(Upload)) 
 
 // Filter narrows a list; zero values ask for nothing.
 type Filter struct {
-	Statuses []upload.Status
-	Provider string
-	PageSize int // how many are asked for at once
+	Statuses      []upload.Status
+	Provider      string
+	ErrorCode     string
+	NamePrefix    string // of the file
+	CreatedAfter  *time.Time
+	CreatedBefore *time.Time
+	PageSize      int // how many are asked for at once
 }
 
 // List goes through the caller's uploads, newest first. It asks for each page when it gets there, and
 // ends after an error.
 func (c *Client) List(ctx context.Context, f Filter) iter.Seq2[Upload, error] {
-	query := url.Values{}
-	var names []string
-	for _, s := range f.Statuses {
-		names = append(names, string(s))
-	}
-	if names != nil {
-		query.Set("status", strings.Join(names, ","))
-	}
-	if f.Provider != "" {
-		query.Set("provider", f.Provider)
-	}
-	if f.PageSize > 0 {
-		query.Set("limit", strconv.Itoa(f.PageSize))
-	}
+	query := f.query()
 	return func(yield func(Upload, error) bool) {
 		for query := query; query != nil; {
 			var page struct {
@@ -157,12 +148,36 @@ func (c *Client) List(ctx context.Context, f Filter) iter.Seq2[Upload, error] {
 					return
 				}
 			}
-			query = nil
-			if next, err := url.Parse(page.Next); err == nil && page.Next != "" {
-				query = next.Query() // of the path nothing is believed: the token goes where it went before
-			}
+			query = queryBehind(page.Next)
 		}
 	}
+}
+
+func (f Filter) query() url.Values {
+	query := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	var names []string
+	for _, s := range f.Statuses {
+		names = append(names, string(s))
+	}
+	set("status", strings.Join(names, ","))
+	set("provider", f.Provider)
+	set("error_code", f.ErrorCode)
+	set("q", f.NamePrefix)
+	if f.CreatedAfter != nil {
+		set("created_after", f.CreatedAfter.Format(time.RFC3339Nano))
+	}
+	if f.CreatedBefore != nil {
+		set("created_before", f.CreatedBefore.Format(time.RFC3339Nano))
+	}
+	if f.PageSize > 0 {
+		set("limit", strconv.Itoa(f.PageSize))
+	}
+	return query
 }
 
 // Retry sends a failed upload on its way again, to another provider if one is named.

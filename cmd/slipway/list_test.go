@@ -23,7 +23,15 @@ func TestTheTableFits(t *testing.T) {
 		0:   {"PROVIDER", "まだ続きます.mp4"},
 	} {
 		var out strings.Builder
-		tabulate(&out, columns, list)
+		table := &table{out: &out, columns: columns}
+		for _, u := range list {
+			if err := table.add(u); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := table.flush(true); err != nil {
+			t.Fatal(err)
+		}
 		for _, w := range want {
 			if !strings.Contains(out.String(), w) {
 				t.Errorf("at %d columns, %q is not in\n%s", columns, w, out.String())
