@@ -128,7 +128,7 @@ func OpenSession(ctx context.Context, db DB, id upload.ID) (*Session, error) {
 }
 
 // BeginSession writes a session into the ledger, before its first byte is sent, and counts the
-// pushed bytes from zero again. reason says why, when it is not the upload's first.
+// pushed bytes from zero again. reason says why, when it is not the upload's first; "" is by what its last attempt came to.
 func BeginSession(ctx context.Context, tx DB, u upload.Upload, s provider.Session, reason string) (*Session, error) {
 	if err := fence(ctx, tx, u, upload.Pushing, `pushed_bytes = 0, version = version + 1`, nil); err != nil {
 		return nil, err
@@ -141,18 +141,24 @@ func BeginSession(ctx context.Context, tx DB, u upload.Upload, s provider.Sessio
 		s.State = []byte(`{}`)
 	}
 	out := &Session{Session: s}
+	var again bool
 	err := tx.QueryRow(ctx, `
 		INSERT INTO slipway.push_sessions (upload_id, provider, remote_id, part_size, parts, last_part_completes, state, expires_at)
 		VALUES (@upload, @provider, @remote, @part_size, @parts, @last, @state, @expires)
-		RETURNING id`,
+		RETURNING id, EXISTS (SELECT FROM slipway.push_sessions s WHERE s.upload_id = @upload)`,
 		args{"upload": u.ID, "provider": u.Provider, "remote": s.ID, "part_size": s.PartSize, "parts": s.Parts,
-			"last": s.LastPartCompletes, "state": s.State, "expires": expires}).Scan(&out.Row)
+			"last": s.LastPartCompletes, "state": s.State, "expires": expires}).Scan(&out.Row, &again)
 	if err != nil {
 		return nil, fmt.Errorf("write the session: %w", err)
 	}
 	data := map[string]any{"parts": s.Parts, "part_size": s.PartSize}
-	if reason != "" {
+	switch {
+	case reason != "":
 		data["reason"] = reason
+	case again && u.Error != nil:
+		data["reason"] = u.Error.Message
+	case again:
+		data["reason"] = "What was sent before cannot be gone on with."
 	}
 	return out, WriteEvents(ctx, tx, u.UserID, upload.Event{UploadID: u.ID, Type: upload.SessionOpened, Status: upload.Pushing, Attempt: u.Attempt, Data: data})
 }

@@ -300,6 +300,7 @@ func (y *yard) ends(id upload.ID, end func(context.Context, pgx.Tx, *postgres.Qu
 // tally is what a run of seeds has met, so that one which meets nothing shows.
 type tally struct {
 	seeds, completed, failed, ended, faults, deaths, sessions int
+	grew, told                                                int // how often progress was seen to grow, and was an event
 	sent, size                                                int64
 }
 
@@ -333,7 +334,7 @@ func tryLuck(t *testing.T, provider string) {
 	var sum tally
 	rapid.Check(t, func(rt *rapid.T) { f.try(t, rt, provider, draw(rt, provider), &sum) })
 	t.Logf("%+v", sum)
-	if sum.completed < sum.seeds/2 || sum.faults < sum.seeds/2 || sum.deaths < sum.seeds/8 {
+	if sum.completed < sum.seeds/2 || sum.faults < sum.seeds/2 || sum.deaths < sum.seeds/8 || sum.grew < sum.seeds || sum.told < sum.seeds/4 {
 		t.Errorf("the seeds have met too little: %+v", sum)
 	}
 }
@@ -390,7 +391,10 @@ func (f *fate) try(t *testing.T, rt *rapid.T, provider string, l luck, sum *tall
 	f.id = u.ID
 	f.mu.Unlock()
 
-	u = f.settled(rt, u.ID)
+	var g gauge
+	u = f.settled(rt, u.ID, &g)
+	sum.told += g.told(rt, y, u)
+	sum.grew += g.grew
 	rules, hits := controls.Faults.List(), 0
 	for _, r := range rules {
 		hits += r.Hits
@@ -467,12 +471,13 @@ func (f *fate) bytes(provider string, size int64, sessions int, rules []provider
 }
 
 // settled is the upload once it has ended, and nobody makes a call for it any more.
-func (f *fate) settled(rt *rapid.T, id upload.ID) (u upload.Upload) {
+func (f *fate) settled(rt *rapid.T, id upload.ID, g *gauge) (u upload.Upload) {
 	f.until(rt, func() (string, bool) {
 		var err error
 		if u, err = postgres.UploadOf(context.Background(), f.y.pool, id); err != nil {
 			rt.Fatal(err)
 		}
+		g.looked(rt, u)
 		ended := u.Status.Final() || u.Status == upload.Deleting
 		return fmt.Sprintf("the upload is %s at attempt %d, %d of %d bytes pushed, error %v, %d calls run", u.Status, u.Attempt, u.Pushed, u.Size, u.Error, f.running.Load()),
 			ended && f.running.Load() == 0
