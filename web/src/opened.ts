@@ -1,5 +1,5 @@
 // Which upload is looked at closely: it stands in the page's address, so that it can be linked to and left by going back.
-import { effect, signal } from '@preact/signals'
+import { effect, signal, untracked } from '@preact/signals'
 import { readLog } from './history'
 import { refresh, uploadOf } from './uploads'
 
@@ -24,7 +24,9 @@ export const missing = signal(false)
 
 effect(() => {
   const id = opened.value
-  missing.value = false
-  readLog(id)
-  if (id) void refresh(id).then(() => (missing.value = opened.value === id && !uploadOf(id)))
+  untracked(() => {
+    missing.value = false
+    readLog(id)
+    if (id) void refresh(id).then(() => (missing.value = opened.value === id && !uploadOf(id)))
+  })
 })

@@ -13,13 +13,10 @@ export function App() {
   return (
     <>
       <Header />
-      {signedOut.value && <SignIn inMiddle={begun} />}
-      {(begun || !signedOut.value) && (
-        <main>
-          <Send />
-          <List />
-        </main>
-      )}
+      {signedOut.value && begun && <SignIn inMiddle />}
+      <main>
+        {signedOut.value && !begun ? <SignIn /> : <><Send /><List /></>}
+      </main>
       <Panel />
       <Confirm />
       <Notices />

@@ -2,7 +2,7 @@ import { boot } from '../boot'
 import { confirmed, loginAddress } from '../session'
 
 /** What somebody sees of whom the API does not know who it is; `inMiddle` where the page is in use. */
-export function SignIn({ inMiddle }: { inMiddle: boolean }) {
+export function SignIn({ inMiddle = false }: { inMiddle?: boolean }) {
   const address = loginAddress()
   return (
     <section class={inMiddle ? 'signin banner' : 'signin'} role={inMiddle ? 'alert' : undefined} aria-labelledby="signin-title">
