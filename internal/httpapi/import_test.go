@@ -29,6 +29,9 @@ func importing(t *testing.T, log *slog.Logger) *site {
 
 func TestAnImportIsAskedFor(t *testing.T) {
 	s := importing(t, nil)
+	if limits := s.do(t, "GET", "/v1/limits", nil); !strings.Contains(limits.text, `"imports":true`) {
+		t.Errorf("the limits are %s", limits.text)
+	}
 	r := s.do(t, "POST", "/v1/uploads?metadata[album]=7&tags=trip", strings.NewReader(`{"url":"https://example.com/a/film.mp4?token=hush#t=3",
 		"provider":"cloudinary","resource_type":"video","tags":["Summer","trip"],"metadata":{"place":"sea"},"more":1}`), asJSON)
 	u := into[uploadView](t, r, http.StatusAccepted)

@@ -186,7 +186,7 @@ func TestLimitsAreTold(t *testing.T) {
 		`"max_bytes":1048576,"types":["image/*","!image/svg+xml","application/pdf"],"sizes":[{"type":"image/*","max_bytes":20000},{"type":"image/gif","max_bytes":40000}],"default_provider":"uploadcare"`,
 		`"cloudinary":{"types":["image/png"],"sizes":[{"type":"image/png","max_bytes":10000}],"max_bytes":{"image":10485760,"raw":104857600,"video":104857600}}`,
 		`"uploadcare":{"types":null,"sizes":[],"max_bytes":{"image":null,"raw":null,"video":null}}`,
-		`"tags":{"max":50,"max_characters":100}`, `"file_name":{"max_bytes":255}`,
+		`"tags":{"max":50,"max_characters":100}`, `"file_name":{"max_bytes":255}`, `"imports":false`,
 		`"left":{"staged_bytes":1000,"stored_bytes":null,"uploads":3,"receiving":null}`,
 	} {
 		if !strings.Contains(r.text, want) {

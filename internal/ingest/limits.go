@@ -63,6 +63,7 @@ type Limits struct {
 	FileName        textLimits                `json:"file_name"`
 	Tags            textLimits                `json:"tags"`
 	Metadata        textLimits                `json:"metadata"`
+	Imports         bool                      `json:"imports"` // files are fetched from the web, too
 }
 
 // ProviderLimits are what may come in for one provider, beside what holds for all.
@@ -87,6 +88,7 @@ func (in *Ingest) Limits(ctx context.Context, maxBytes int64, provider string) (
 		FileName: textLimits{MaxBytes: maxNameBytes},
 		Tags:     textLimits{Max: maxTags, MaxCharacters: maxTagChars},
 		Metadata: textLimits{Max: maxMetadata, MaxCharacters: maxValueChars},
+		Imports:  in.Imports != nil,
 	}
 	for _, name := range in.Providers {
 		if provider != "" && name != provider {
