@@ -12,7 +12,7 @@ export default defineConfig({
     target: 'es2022',
   },
   resolve: {
-    alias: { '@transloadit/prettier-bytes': '/src/size.ts' }, // so that Uppy writes sizes as everybody here does
+    alias: { '@transloadit/prettier-bytes': new URL('src/size.ts', import.meta.url).pathname }, // so that Uppy writes sizes as everybody here does
     dedupe: ['preact'],
   },
   server: { proxy: { '/v1': proxied, '/uploads': proxied } },

@@ -14,7 +14,7 @@ export function ago(at: string, t: number): string {
   for (const [unit, length] of steps) {
     if (Math.abs(seconds) >= length) return words.format(Math.trunc(seconds / length), unit)
   }
-  return seconds > -5 ? 'just now' : words.format(Math.trunc(seconds), 'second')
+  return 'just now'
 }
 
 /** A number of milliseconds in words: "42 s", "3 min 20 s", "2 h 5 min". */

@@ -38,9 +38,11 @@ export interface Batch {
   /** Sent, and refused; or given up. */
   failed: number
   paused: number
+  /** Shown by Uppy, those too that have just come in. */
+  held: number
 }
 
-const nothing: Batch = { chosen: 0, received: 0, failed: 0, paused: 0 }
+const nothing: Batch = { chosen: 0, received: 0, failed: 0, paused: 0, held: 0 }
 export const sending = signal<Batch>(nothing)
 
 /** Whether files are here that would be lost with this tab. */
@@ -147,8 +149,9 @@ uppy.on('file-removed', (file) => {
 uppy.on('cancel-all', recount)
 
 function recount() {
-  const under = uppy.getFiles().filter((f) => !f.progress.uploadComplete)
-  sending.value = { ...sending.value, failed: under.filter((f) => f.error).length, paused: under.filter((f) => f.isPaused && !f.error).length }
+  const files = uppy.getFiles()
+  const under = files.filter((f) => !f.progress.uploadComplete)
+  sending.value = { ...sending.value, held: files.length, failed: under.filter((f) => f.error).length, paused: under.filter((f) => f.isPaused && !f.error).length }
 }
 
 function own(id: string) {

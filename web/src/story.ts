@@ -63,8 +63,9 @@ function tell(e: Event, to: string): Chapter | null {
     case 'attempt':
       return chapter(e.attempt ? `Attempt ${e.attempt} failed` : 'It has to wait', 'bad')
     case 'session': {
-      const parts = e.data?.parts && e.data.part_size ? ` in ${count(e.data.parts, 'part')} of ${size(e.data.part_size)}` : ''
-      return { ...chapter(`Sent to ${to}${parts}, from the first byte`), ...(reason && { reason }) }
+      const { parts = 1, part_size = 0 } = e.data ?? {}
+      const pieces = parts > 1 ? `, in ${count(parts, 'part')} of ${size(part_size)}` : ''
+      return { ...chapter(`Sending to ${to} from the first byte${pieces}`), ...(reason && { reason }) }
     }
     case 'takeover':
       return { ...chapter('A worker was lost; another goes on where it stopped'), ...(reason && { reason }) }

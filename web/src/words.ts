@@ -1,5 +1,5 @@
 // What the page says of uploads.
-import type { Status, Upload, UploadError } from './api'
+import type { Upload, UploadError } from './api'
 import { ago, lasting, until } from './clock'
 import size from './size'
 
@@ -56,7 +56,7 @@ export function says(u: Upload, t: number): string {
 export const soon = (at: string, t: number): string => (Date.parse(at) > t ? `in ${until(at, t)}` : 'now')
 
 /** How an upload is to be looked at. */
-export function mood(status: Status): 'moving' | 'good' | 'bad' | 'over' {
+export function mood({ status, error }: Upload): 'moving' | 'waiting' | 'good' | 'bad' | 'over' {
   switch (status) {
     case 'completed':
       return 'good'
@@ -68,7 +68,7 @@ export function mood(status: Status): 'moving' | 'good' | 'bad' | 'over' {
     case 'deleted':
       return 'over'
     default:
-      return 'moving'
+      return error ? 'waiting' : 'moving'
   }
 }
 

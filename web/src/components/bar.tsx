@@ -5,14 +5,15 @@ import { legs, mood, percent, title } from '../words'
 export function Bar({ upload }: { upload: Upload }) {
   const { received, delivered } = legs(upload)
   const to = title(upload.provider)
+  const failed = mood(upload) === 'bad'
   return (
     <div
-      class="bar" data-mood={mood(upload.status)} role="progressbar" aria-label={`How far ${upload.file_name} has come`}
+      class="bar" data-mood={mood(upload)} role="progressbar" aria-label={`How far ${upload.file_name} has come`}
       aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.floor(((received + delivered) / 2) * 100)}
       aria-valuetext={`Received here: ${percent(received)}. Delivered to ${to}: ${percent(delivered)}.`}
     >
-      <span class="leg" style={{ '--part': received }} />
-      <span class="leg" style={{ '--part': delivered }} />
+      <span class="leg" data-stuck={(failed && received < 1) || undefined} style={{ '--part': received }} />
+      <span class="leg" data-stuck={(failed && received === 1) || undefined} style={{ '--part': delivered }} />
     </div>
   )
 }

@@ -42,7 +42,7 @@ export function Panel() {
 function Closely({ upload: u }: { upload: Upload }) {
   return (
     <>
-      <div class="state" data-mood={mood(u.status)}>
+      <div class="state" data-mood={mood(u)}>
         <Picture upload={u} />
         <Says upload={u} />
         <Bar upload={u} />
@@ -61,7 +61,7 @@ const Says = ({ upload }: { upload: Upload }) => <p class="says" role="status">{
 function Trouble({ upload: u }: { upload: Upload }) {
   const e = u.error!
   return (
-    <div class="trouble" data-mood={mood(u.status)}>
+    <div class="trouble" data-mood={mood(u)}>
       <p>{e.message}</p>
       <p class="quiet">{advice(u, e)}{u.next_attempt_at && u.status !== 'failed' && ` It is tried again ${soon(u.next_attempt_at, now.value)}.`}</p>
       <p class="quiet"><code>{e.code}</code>{u.staged_until && ` · kept for a retry until ${exactly(u.staged_until)}`}</p>
@@ -96,11 +96,11 @@ function Facts({ upload: u }: { upload: Upload }) {
     ['Type', `${u.content_type || 'not known yet'}${width ? `, ${width} × ${height}` : ''}${duration ? `, ${Math.round(duration)} s` : ''}`],
     ['Attempts', attempts],
     ['Created', exactly(u.created_at)],
-    ['Here', u.staged_at && exactly(u.staged_at)],
+    ['Received', u.staged_at && exactly(u.staged_at)],
     ['Delivered', u.completed_at && exactly(u.completed_at)],
     ['Tags', u.tags.join(', ')],
     ...Object.entries(u.metadata),
-    ['Address', <a href={`/uploads/${u.id}`}><code>{u.id}</code></a>],
+    ['Id', <a href={`/uploads/${u.id}`}><code>{u.id}</code></a>],
   ]
   return (
     <dl class="table">

@@ -18,7 +18,7 @@ export function Row({ id }: { id: string }) {
   if (!upload) return null
   const stopped = upload.status === 'receiving' && !mine.value.has(id)
   return (
-    <li class="row" data-mood={mood(upload.status)} data-selected={isSelected(id) || undefined}>
+    <li class="row" data-mood={mood(upload)} data-selected={isSelected(id) || undefined}>
       <label class="tick">
         <input type="checkbox" aria-label={`Select ${upload.file_name}`} checked={isSelected(id)} onClick={(e) => select(id, e.currentTarget.checked, e.shiftKey)} />
       </label>

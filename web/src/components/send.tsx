@@ -4,6 +4,7 @@ import { limits } from '../limits'
 import { aboutToSend, choose, pending, provider, sending, turnedAway, uppy } from '../sender'
 import size from '../size'
 import { count, title } from '../words'
+import { dropAnywhere } from './anywhere'
 import { Check } from './icons'
 import { Import } from './import'
 import { Usage } from './usage'
@@ -69,12 +70,17 @@ function Drop() {
       proudlyDisplayPoweredByUppy: false, hideProgressAfterFinish: true, hideUploadButton: true, showRemoveButtonAfterComplete: false,
       fileManagerSelectionType: 'files', onDragOver: aboutToSend, locale: { strings },
     })
-    return () => uppy.removePlugin(uppy.getPlugin('Dashboard')!)
+    const dashboard = uppy.getPlugin<Dashboard<any, any>>('Dashboard')!
+    const stop = dropAnywhere(dashboard.addFiles)
+    return () => {
+      stop()
+      uppy.removePlugin(dashboard)
+    }
   }, [])
   useEffect(() => {
     uppy.getPlugin('Dashboard')?.setOptions({ note: most ? `up to ${size(most)} each` : null })
   }, [most])
-  return <div class="drop" data-busy={sending.value.chosen > 0 || undefined} ref={place} />
+  return <div class="drop" style={{ '--held': sending.value.held }} ref={place} />
 }
 
 /** Whether the tab may be closed. */
@@ -95,7 +101,7 @@ function Safety() {
   return (
     <p class="safety good" role="status">
       <Check />
-      <span><strong>It is safe to close this tab.</strong> {received === 1 ? 'The file is' : `All ${received} files are`} here, and delivered without it.</span>
+      <span><strong>It is safe to close this tab.</strong> {received === 1 ? 'The file is here. It is' : `All ${received} files are here. They are`} delivered whether this page is open or not.</span>
     </p>
   )
 }
