@@ -168,11 +168,12 @@ func (s *system) fault(t *testing.T, provider, rule string) {
 	}
 }
 
-// folder is an empty current folder.
+// folder is an empty current folder, of a user of whom nothing is kept.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	t.Chdir(dir)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	return dir
 }
 

@@ -1,19 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
+	"regexp"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"slipway/internal/client"
+	"slipway/internal/client/bookmark"
 	"slipway/internal/upload"
 )
 
@@ -27,16 +30,25 @@ type putFlags struct {
 	json         bool
 }
 
+const (
+	sentAtOnce    = 3  // files
+	watchedAtOnce = 16 // uploads on their way to their providers
+)
+
 func putCommand() *cobra.Command {
 	var o putFlags
 	c := &cobra.Command{
 		Use:     "put FILE...",
 		GroupID: "files",
-		Short:   "Upload files",
-		Long: "Uploads files and prints the URL of each. Without --wait it is a link of Slipway's that leads to the file once it is\n" +
-			"delivered; with --wait it is the provider's own.",
-		Example: "  slipway put --wait film.mp4\n  slipway put --provider cloudinary --meta album=7 --tag trip *.jpg",
-		Args:    cobra.MinimumNArgs(1),
+		Short:   "Upload files, and go on with those that were interrupted",
+		Long: "Uploads files, several at a time, and prints the URL of each. Without --wait it is a link of Slipway's that leads to\n" +
+			"the file once it is delivered; with --wait it is the provider's own.\n\n" +
+			"A lost connection or a restart of the service is waited for. What is interrupted by Ctrl-C, or by anything else,\n" +
+			"goes on where it stopped when the same command is given again, as long as the file is as it was and the service\n" +
+			"keeps what has come of it (24 hours by default). Once a file is received Slipway delivers it by itself.",
+		Example: "  slipway put --wait film.mp4\n  slipway put --provider cloudinary --meta album=7 --tag trip *.jpg\n" +
+			"  slipway put --json *.mov | jq -r 'select(.error) | .file'",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			metadata, err := pairs(o.meta)
 			if err != nil {
@@ -47,12 +59,16 @@ func putCommand() *cobra.Command {
 				return misused("%w", err)
 			}
 			show := newShow(cmd.ErrOrStderr())
+			defer show.close()
 			service, err := serviceTelling(show.line)
 			if err != nil {
 				return err
 			}
 			defer service.Close()
-			p := &putter{putFlags: o, metadata: metadata, kind: kind, cmd: cmd, service: service, show: show}
+			p := &putter{putFlags: o, metadata: metadata, kind: kind, out: cmd.OutOrStdout(), service: service, show: show}
+			if p.shelf, err = bookmark.Open(); err != nil {
+				show.line("what is interrupted cannot be gone on with: %v", err)
+			}
 			return p.run(cmd.Context(), paths)
 		},
 	}
@@ -62,7 +78,7 @@ func putCommand() *cobra.Command {
 	f.StringArrayVar(&o.meta, "meta", nil, "metadata as key=value; may be repeated")
 	f.StringSliceVar(&o.tags, "tag", nil, "a tag; may be repeated")
 	f.BoolVar(&o.wait, "wait", false, "wait until the provider has the files")
-	f.BoolVar(&o.json, "json", false, "print one JSON object for each file")
+	f.BoolVar(&o.json, "json", false, "print one JSON object for each file, when it is done")
 	complete(c, "provider", "uploadcare", "cloudinary")
 	complete(c, "type", "image", "video", "raw")
 	return c
@@ -75,12 +91,19 @@ func complete(c *cobra.Command, flag string, values ...string) {
 	}
 }
 
+var metadataKey = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+
 func pairs(list []string) (map[string]string, error) {
 	m := map[string]string{}
 	for _, s := range list {
 		key, value, ok := strings.Cut(s, "=")
-		if !ok || key == "" {
+		switch {
+		case !ok || key == "" || value == "":
 			return nil, misused("--meta %q: give it as key=value", s)
+		case !metadataKey.MatchString(key):
+			return nil, misused("--meta %q: a key is 1 to 64 of A-Z a-z 0-9 _ . : -", s)
+		case client.Reserved(key):
+			return nil, misused("--meta %q: %s says something else of a file; name it otherwise", s, key)
 		}
 		m[key] = value
 	}
@@ -89,9 +112,12 @@ func pairs(list []string) (map[string]string, error) {
 
 // result is what became of one file.
 type result struct {
-	File   string         `json:"file"` // as it was given
-	Upload *client.Upload `json:"upload,omitempty"`
-	Error  *fault         `json:"error,omitempty"`
+	File     string         `json:"file"` // as it was given
+	Upload   *client.Upload `json:"upload,omitempty"`
+	Received int64          `json:"received_bytes,omitempty"` // of a file that was broken off: from where it goes on
+	Error    *fault         `json:"error,omitempty"`
+
+	told bool // the person knows
 }
 
 // putter is one run of the command.
@@ -99,35 +125,38 @@ type putter struct {
 	putFlags
 	metadata map[string]string
 	kind     upload.ResourceType
-	cmd      *cobra.Command
+	out      io.Writer
 	service  *client.Client
+	shelf    *bookmark.Shelf // nil: there is nowhere to keep bookmarks
 	show     *show
+
+	mu      sync.Mutex
+	results []*result
+	next    int // of results, whose URL has its turn
 }
 
-// run sends the files one after the other and, if it is to wait, watches them arrive after that: the
-// worker does not wait for us.
+// run sends the files, some at a time, and, if it is to wait, watches each arrive once it is sent.
 func (p *putter) run(ctx context.Context, paths []string) error {
-	var results []*result
 	for _, path := range once(paths, p.show) {
-		r := &result{File: path}
-		results = append(results, r)
-		if interrupted(ctx) {
-			r.Error = &fault{Detail: "not sent: interrupted."}
-			p.tell(r)
-			continue
-		}
-		p.send(ctx, r)
-		if r.Error != nil || !p.wait {
-			p.tell(r)
-		}
+		p.results = append(p.results, &result{File: path})
 	}
-	for _, r := range results {
-		if r.Error == nil && p.wait {
-			p.await(ctx, r)
+	var files sync.WaitGroup
+	sending, watching := make(chan struct{}, sentAtOnce), make(chan struct{}, watchedAtOnce)
+	for _, r := range p.results {
+		sending <- struct{}{}
+		files.Go(func() {
+			p.send(ctx, r)
+			<-sending
+			if r.Error == nil && p.wait {
+				watching <- struct{}{}
+				p.await(ctx, r)
+				<-watching
+			}
 			p.tell(r)
-		}
+		})
 	}
-	return ended(ctx, results)
+	files.Wait()
+	return ended(ctx, p.results)
 }
 
 // ended is what all of the files came to.
@@ -156,20 +185,26 @@ func ended(ctx context.Context, results []*result) error {
 	return e
 }
 
-// tell prints the outcome: URLs to the standard output, the rest beside it.
+// tell prints the outcome of a file: JSON at once, URLs in the order of the files, and what went wrong beside it.
 func (p *putter) tell(r *result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.told = true
 	if r.Error != nil {
 		p.show.line("%s: %s", printable(r.File), r.Error.Detail)
 	}
+	var out bytes.Buffer
 	if p.json {
-		if err := printJSON(p.cmd.OutOrStdout(), r); err != nil {
+		if err := printJSON(&out, r); err != nil {
 			p.show.line("%v", err)
 		}
-		return
 	}
-	if r.Error == nil {
-		fmt.Fprintln(p.cmd.OutOrStdout(), address(*r.Upload))
+	for ; p.next < len(p.results) && p.results[p.next].told; p.next++ {
+		if r := p.results[p.next]; r.Error == nil && !p.json {
+			fmt.Fprintln(&out, address(*r.Upload))
+		}
 	}
+	p.show.write(p.out, out.Bytes())
 }
 
 // address is where the world finds an upload.
@@ -178,93 +213,6 @@ func address(u client.Upload) string {
 		return cmp.Or(u.Asset.URL, u.URL)
 	}
 	return u.URL
-}
-
-func (p *putter) send(ctx context.Context, r *result) {
-	f, info, err := openFile(r.File)
-	if err != nil {
-		r.Error = &fault{Detail: err.Error() + "."}
-		return
-	}
-	defer f.Close()
-	name := printable(filepath.Base(r.File))
-	leg := p.show.begin(name, "to Slipway", info.Size())
-	began := time.Now()
-	u, err := p.service.Put(ctx, client.File{
-		Name: filepath.Base(r.File), Size: info.Size(), Content: f,
-		Provider: p.provider, ResourceType: p.kind, Metadata: p.metadata, Tags: p.tags,
-		Progress: leg.at,
-	})
-	leg.end()
-	switch {
-	case interrupted(ctx) && errors.Is(err, context.Canceled):
-		r.Error = &fault{Detail: "interrupted; nothing of it was kept."}
-		if silent := (*client.UnreachableError)(nil); errors.As(err, &silent) && silent.Unknown {
-			r.Error = &fault{Detail: "interrupted before it was answered; it may have been accepted all the same: look with `slipway list`."}
-		}
-		return
-	case err != nil:
-		r.Error = faultOf(err)
-		return
-	}
-	r.Upload = &u
-	p.show.line("%s: received, %s in %s; its id is %s", name, size(u.Size), time.Since(began).Round(10*time.Millisecond), u.ID)
-	if now, err := f.Stat(); err == nil && (now.Size() != info.Size() || !now.ModTime().Equal(info.ModTime())) {
-		p.show.line("%s changed while it was being sent; what was received may be a mixture of old and new", name)
-	}
-}
-
-// await watches the upload until nothing more happens to it.
-func (p *putter) await(ctx context.Context, r *result) {
-	name := printable(filepath.Base(r.File))
-	leg := p.show.begin(name, "to "+r.Upload.Provider, r.Upload.Size)
-	said := ""
-	u, err := p.service.Await(ctx, r.Upload.ID, func(u client.Upload) {
-		leg.at(u.Pushed)
-		if u.Status == upload.Retrying || u.Error == nil {
-			leg.state(string(u.Status))
-		}
-		if u.Error != nil && !u.Status.Final() && u.Error.Message != said {
-			said = u.Error.Message
-			p.show.line("%s: %s%s", name, u.Error.Message, again(u))
-		}
-	})
-	leg.end()
-	switch {
-	case interrupted(ctx) && errors.Is(err, context.Canceled):
-		r.Error = &fault{Detail: fmt.Sprintf("not waited for any longer; it goes on by itself: `slipway status %s`.", r.Upload.ID)}
-		return
-	case err != nil:
-		r.Error = faultOf(err)
-		r.Error.Detail += fmt.Sprintf(" The upload goes on by itself: `slipway status %s`.", r.Upload.ID)
-		return
-	}
-	r.Upload = &u
-	if u.Status != upload.Completed {
-		r.Error = outcome(u)
-		return
-	}
-	p.show.line("%s: delivered to %s", name, u.Provider)
-}
-
-// again says when an upload that waits goes on.
-func again(u client.Upload) string {
-	if u.NextAttemptAt == nil {
-		return ""
-	}
-	return " It goes on at " + u.NextAttemptAt.Local().Format(time.TimeOnly) + "."
-}
-
-// outcome is why an upload did not arrive.
-func outcome(u client.Upload) *fault {
-	f := &fault{Detail: fmt.Sprintf("the upload is %s.", u.Status)}
-	if u.Error != nil {
-		f.Code, f.Detail = u.Error.Code, u.Error.Message
-	}
-	if u.Links.Retry != nil {
-		f.Detail += fmt.Sprintf(" To try again: `slipway retry %s`.", u.ID)
-	}
-	return f
 }
 
 // once leaves out what is given twice.

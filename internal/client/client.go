@@ -27,6 +27,7 @@ const (
 	defaultPatience = 2 * time.Minute
 	defaultStall    = 2 * time.Minute
 	defaultQueueing = time.Hour
+	defaultOutage   = 15 * time.Minute
 
 	longestTurn = 10 * time.Minute // what is to be waited for longer, nobody waits for
 
@@ -45,7 +46,8 @@ type Options struct {
 
 	Patience  time.Duration     // that one call may spend on waiting to be repeated; 2 minutes
 	Queueing  time.Duration     // that it may spend beside that on waiting for its turn, where the service says how long that is; 1 hour
-	Stall     time.Duration     // after which a file that does not move is given up; 2 minutes
+	Outage    time.Duration     // that Put may spend on waiting while its file does not get on; 15 minutes
+	Stall     time.Duration     // after which a connection is given up on which a file does not move; 2 minutes
 	Transport http.RoundTripper // http.DefaultTransport, with buffers for files
 
 	// Waiting is told when a call could not be answered and is going to be repeated.
@@ -68,6 +70,7 @@ func New(o Options) (*Client, error) {
 	o.Patience = cmp.Or(o.Patience, defaultPatience)
 	o.Stall = cmp.Or(o.Stall, defaultStall)
 	o.Queueing = cmp.Or(o.Queueing, defaultQueueing)
+	o.Outage = cmp.Or(o.Outage, defaultOutage)
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("the service's address must be like %s", DefaultURL)
@@ -103,53 +106,55 @@ type request struct {
 	method, path string // the path is escaped
 	query        url.Values
 	header       http.Header
-	content      *content      // a file; nil: there is none
+	piece        *span         // of a file; nil: there is none
 	body         any           // JSON; nil: there is none
-	once         bool          // it has a key, by which the service does it once however often it is sent
 	twice        bool          // it changes something, and does no harm when it is done twice
-	timeout      time.Duration // for the answer; 0 leaves it to content
+	timeout      time.Duration // for the answer; 0 leaves it to piece
 }
 
 // call sends r until it is answered, as often as that does no harm and patience lasts, and decodes a
 // JSON answer into v. The header of the answer is returned, with v untouched for a 304.
 func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error) {
-	patience, queueing := c.opts.Patience, c.opts.Queueing
-	var d doubt
-	for try := 0; ; try++ {
-		if r.once {
-			r.header.Set("Idempotency-Key", d.key())
-		}
+	p := pause{Client: c, patience: c.opts.Patience, queueing: c.opts.Queueing}
+	for {
 		header, err := c.try(ctx, r, v)
-		if r.once {
-			d.learn(err)
-		}
-		if err == nil || ctx.Err() != nil || !c.repeatable(r, err) {
-			return header, err
-		}
-		wait := min(firstWait<<min(try, 10), longestWait)
-		wait += rand.N(wait / 4)
-		left := &patience
-		var refused *Error
-		if errors.As(err, &refused) && refused.RetryAfter > 0 {
-			wait = refused.RetryAfter
-			if refused.queued() {
-				left = &queueing
-			}
-		}
-		if *left -= wait; *left < 0 {
-			return header, err
-		}
-		c.opts.Waiting(err, wait)
-		if c.sleep(ctx, wait) != nil {
+		if err == nil || ctx.Err() != nil || !c.repeatable(r, err) || !p.wait(ctx, err) {
 			return header, err
 		}
 	}
 }
 
-// repeatable tells whether r, which ended in err, may be sent again. What only asks may, and what is done once;
+// pause is what there is still to spend on waiting.
+type pause struct {
+	*Client
+	patience, queueing time.Duration
+	tries              int
+}
+
+// wait waits until what ended in err may be tried again, and tells whether it may.
+func (p *pause) wait(ctx context.Context, err error) bool {
+	wait := min(firstWait<<min(p.tries, 10), longestWait)
+	wait += rand.N(wait / 4)
+	p.tries++
+	left := &p.patience
+	var refused *Error
+	if errors.As(err, &refused) && refused.RetryAfter > 0 {
+		wait = refused.RetryAfter
+		if refused.queued() {
+			left = &p.queueing
+		}
+	}
+	if *left -= wait; *left < 0 {
+		return false
+	}
+	p.opts.Waiting(err, wait)
+	return p.sleep(ctx, wait) == nil
+}
+
+// repeatable tells whether r, which ended in err, may be sent again. What only asks may, and what does no harm;
 // what else changes something only if it cannot have been carried out.
 func (c *Client) repeatable(r request, err error) bool {
-	harmless := r.method == http.MethodGet || r.once || r.twice
+	harmless := r.method == http.MethodGet || r.twice
 	var refused *Error
 	if errors.As(err, &refused) {
 		switch refused.Status {
@@ -173,8 +178,8 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 		defer timer.Stop()
 	}
 	var body io.Reader
-	if r.content != nil {
-		sending := r.content.begin(c.opts.Stall, func() { cancel(errStalled) })
+	if r.piece != nil {
+		sending := r.piece.begin(c.opts.Stall, func() { cancel(errStalled) })
 		defer sending.stop()
 		body = sending
 	}
@@ -202,21 +207,21 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 	if c.opts.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}
-	if r.content != nil {
-		req.ContentLength = r.content.size
+	if r.piece != nil {
+		req.ContentLength = r.piece.to - r.piece.from
 	}
 
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil && r.content == nil {
+		if ctx.Err() != nil && r.piece == nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, c.silence(call, r, connected, err) // whoever sends a file learns also then whether it may have been accepted
+		return nil, c.silence(call, r, connected, err) // whoever sends a file learns also then whether all of it was sent
 	}
 	defer resp.Body.Close()
 	if err := c.read(resp, v); err != nil {
 		var broken *net.OpError
-		if (ctx.Err() == nil || r.content != nil) && (errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || call.Err() != nil) {
+		if (ctx.Err() == nil || r.piece != nil) && (errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || call.Err() != nil) {
 			err = c.silence(call, r, true, err)
 		}
 		return resp.Header, err
@@ -232,14 +237,14 @@ var (
 // silence says what it means that no answer came.
 func (c *Client) silence(call context.Context, r request, connected bool, cause error) error {
 	whole := connected
-	if r.content != nil {
-		sent, broken := r.content.outcome()
+	if r.piece != nil {
+		sent, broken := r.piece.outcome()
 		if broken != nil {
 			return broken
 		}
-		whole = whole && sent == r.content.size // a body that has come in part is never accepted
+		whole = whole && sent
 		if whole {
-			c.met.Store(true) // who takes all of a file is no wrong address
+			c.met.Store(true) // who takes all of it is no wrong address
 		}
 	}
 	if reason := context.Cause(call); reason != nil {
@@ -261,7 +266,7 @@ func (c *Client) shown() string {
 	return u.Redacted()
 }
 
-// read decodes an answer, or returns it as an *Error.
+// read decodes an answer, or returns it as an *Error. Without v it is tus's, and says all in its header.
 func (c *Client) read(resp *http.Response, v any) error {
 	switch {
 	case resp.StatusCode == http.StatusNotModified:
@@ -274,7 +279,7 @@ func (c *Client) read(resp *http.Response, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, v); err != nil {
+	if v == nil && !ofTus(resp.Header) || v != nil && json.Unmarshal(text, v) != nil {
 		return c.stranger(resp)
 	}
 	c.met.Store(true)
@@ -291,6 +296,10 @@ func (c *Client) refusal(resp *http.Response) error {
 	if json.Unmarshal(text, e) == nil && e.Code != "" && e.Detail != "" {
 		c.met.Store(true)
 		return e
+	}
+	if resp.Request.Method == http.MethodHead && ofTus(resp.Header) {
+		c.met.Store(true)
+		return tusRefusal(e)
 	}
 	if to, err := resp.Location(); err == nil && resp.StatusCode < 400 {
 		return &Error{Status: resp.StatusCode, Detail: fmt.Sprintf("%s leads elsewhere, to %s://%s; ask there.", c.shown(), to.Scheme, to.Host)}

@@ -2,10 +2,10 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"slipway/internal/crc32c"
 	"slipway/internal/upload"
 )
 
@@ -31,48 +30,47 @@ func (z zeros) ReadAt(p []byte, off int64) (int, error) {
 
 func file(size int64) File { return File{Name: "a.bin", Size: size, Content: zeros(size)} }
 
-// accept takes a file as the service does.
-func accept(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil || int64(len(body)) != r.ContentLength {
-		panic(http.ErrAbortHandler)
-	}
-	w.WriteHeader(http.StatusAccepted)
-	fmt.Fprintf(w, `{"id":%q,"status":"queued","size":%d,"crc32c":%q}`, id, len(body), crc32c.Base64(crc32c.Update(0, body)))
-}
-
 func TestPutSaysAllThatIsKnownOfAFile(t *testing.T) {
 	const name = `père & fils (1).mp4`
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		_, params, err := mime.ParseMediaType(r.Header.Get("Content-Disposition"))
-		if err != nil || params["filename"] != name {
-			t.Errorf("Content-Disposition %q: %v", r.Header.Get("Content-Disposition"), err)
+	for _, size := range []int64{1, small, small + 1} {
+		s := new(tusService)
+		c := serve(t, s.ServeHTTP)
+		var marks []Mark
+		var last int64
+		f := file(size)
+		f.Name, f.Provider, f.ResourceType = name, "cloudinary", upload.Video
+		f.Metadata, f.Tags = map[string]string{"album": "7 & 8"}, []string{"trip", "sea"}
+		f.Keep = func(m Mark) { marks = append(marks, m) }
+		f.Begun = func(offset int64, lost error) {
+			if offset != 0 || lost != nil {
+				t.Errorf("it begins at %d: %v", offset, lost)
+			}
 		}
-		if strings.ContainsFunc(r.Header.Get("Content-Disposition"), func(c rune) bool { return c > '~' }) {
-			t.Errorf("the header is not ASCII: %q", r.Header.Get("Content-Disposition"))
+		f.Progress = func(n int64) {
+			if n < last {
+				t.Errorf("progress went from %d to %d", last, n)
+			}
+			last = n
 		}
-		q := r.URL.Query()
-		if q.Get("provider") != "cloudinary" || q.Get("resource_type") != "video" || q.Get("metadata[album]") != "7 & 8" || !slices.Equal(q["tags"], []string{"trip", "sea"}) {
-			t.Errorf("the query is %v", q)
+		u, err := c.Put(t.Context(), f)
+		if err != nil || u.ID != id || u.Size != size || last != size {
+			t.Fatalf("got %+v, %v after %d bytes", u, err, last)
 		}
-		if r.Header.Get("Authorization") != "Bearer "+token || r.ContentLength != 3<<20 || r.Header.Get("Content-Type") == "" || r.Method != "POST" || r.URL.Path != "/v1/uploads" {
-			t.Errorf("%s %s of %d bytes with %v", r.Method, r.URL.Path, r.ContentLength, r.Header)
+		for key, want := range map[string]string{"filename": name, "provider": "cloudinary", "resource_type": "video", "album": "7 & 8", "tags": "trip,sea", "filetype": "video/mp4"} {
+			if pair := key + " " + base64.StdEncoding.EncodeToString([]byte(want)); !slices.Contains(strings.Split(s.metadata, ","), pair) {
+				t.Errorf("%s is not in %s", pair, s.metadata)
+			}
 		}
-		accept(w, r)
-	})
-	var last int64
-	f := file(3 << 20)
-	f.Name, f.Provider, f.ResourceType = name, "cloudinary", upload.Video
-	f.Metadata, f.Tags = map[string]string{"album": "7 & 8"}, []string{"trip", "sea"}
-	f.Progress = func(n int64) {
-		if n < last {
-			t.Errorf("progress went from %d to %d", last, n)
+		want := []string{"POST", "GET"}
+		if size > small {
+			want = []string{"POST", "PATCH", "GET"}
 		}
-		last = n
-	}
-	u, err := c.Put(t.Context(), f)
-	if err != nil || u.ID != id || u.Size != 3<<20 || last != 3<<20 {
-		t.Errorf("got %+v, %v after %d bytes", u, err, last)
+		if s.token != "Bearer "+token || !slices.Equal(s.asked, want) {
+			t.Errorf("%d bytes took %v by %q, want %v", size, s.asked, s.token, want)
+		}
+		if marks[0].Key == "" || marks[0].ID != "" || marks[len(marks)-1] != (Mark{Key: s.key, ID: id, Received: size}) {
+			t.Errorf("the marks are %+v", marks)
+		}
 	}
 }
 
@@ -84,47 +82,46 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-func TestAFileIsSentAgainWhereThatDoesNoHarm(t *testing.T) {
-	const size = 8 << 20
-	unknown := problem(503, upload.Unavailable, `,"retryable":true,"upload_id":"`+string(id)+`"`)
-	inFlight := problem(409, upload.KeyInFlight, `,"retryable":true`, "Retry-After", "5")
+func TestAFileGetsThereInAnyWeather(t *testing.T) {
+	const size = 16 << 20
+	restart := problem(423, upload.Locked, `,"retryable":true,"upload_id":"`+string(id)+`"`, "Retry-After", "2")
 	tests := map[string]struct {
-		handlers []http.HandlerFunc
-		posts    int32
-		wait     time.Duration // 0: any
-		err      string        // "": it is there in the end
+		size   int64
+		faults map[string][]http.HandlerFunc
+		asked  string
+		wait   time.Duration // 0: any
+		err    string        // "": it is there in the end
 	}{
-		"no room for a minute":                  {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "60"), accept}, 2, time.Minute, ""},
-		"no room for minutes":                   {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "300"), accept}, 2, 5 * time.Minute, ""},
-		"too much of it for a while":            {[]http.HandlerFunc{problem(429, upload.StagedQuota, `,"retryable":true`, "Retry-After", "180"), accept}, 2, 3 * time.Minute, ""},
-		"too much of it until tomorrow":         {[]http.HandlerFunc{problem(429, upload.DailyQuota, `,"retryable":true`, "Retry-After", "7200")}, 1, 0, "Sorry."},
-		"an outage for minutes":                 {[]http.HandlerFunc{problem(503, upload.Unavailable, `,"retryable":true`, "Retry-After", "300")}, 1, 0, "Sorry."},
-		"no room for an hour":                   {[]http.HandlerFunc{problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "3600")}, 1, 0, "Sorry."},
-		"a restart":                             {[]http.HandlerFunc{problem(503, upload.Draining, `,"retryable":true`, "Retry-After", "2"), accept}, 2, 2 * time.Second, ""},
-		"a refusal amid the bytes":              {[]http.HandlerFunc{problem(408, upload.SlowBody, `,"retryable":true`), accept}, 2, 0, ""},
-		"a connection that breaks amid them":    {[]http.HandlerFunc{cut(1 << 20), accept}, 2, 0, ""},
-		"one that breaks after all of them":     {[]http.HandlerFunc{cut(size), accept}, 2, 0, ""},
-		"a first try that is still answered":    {[]http.HandlerFunc{cut(size), inFlight, inFlight, accept}, 4, 0, ""},
-		"a refusal for good":                    {[]http.HandlerFunc{problem(413, upload.TooLarge, "")}, 1, 0, "Sorry."},
-		"a proxy that does not know":            {[]http.HandlerFunc{reply(502, ""), accept}, 2, 0, ""},
-		"a service that does not know, and has": {[]http.HandlerFunc{unknown, reply(202, uploadJSON(upload.Queued, 1))}, 2, 0, ""},
-		"a service that does not know, nor has": {[]http.HandlerFunc{unknown, inFlight, accept}, 3, 0, ""},
+		"no room for a minute":              {size, faults("POST", problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "60")), "POST POST PATCH GET", time.Minute, ""},
+		"too much of it for a while":        {size, faults("POST", problem(429, upload.StagedQuota, `,"retryable":true`, "Retry-After", "180")), "POST POST PATCH GET", 3 * time.Minute, ""},
+		"too much of it until tomorrow":     {size, faults("POST", problem(429, upload.DailyQuota, `,"retryable":true`, "Retry-After", "7200")), "POST", 0, "Sorry."},
+		"an outage for minutes":             {size, faults("POST", problem(503, upload.Unavailable, `,"retryable":true`, "Retry-After", "300")), "POST POST PATCH GET", 5 * time.Minute, ""},
+		"no room for an hour":               {size, faults("POST", problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "3600")), "POST", 0, "Sorry."},
+		"a key that is being answered":      {size, faults("POST", problem(409, upload.KeyInFlight, `,"retryable":true`, "Retry-After", "5")), "POST POST PATCH GET", 5 * time.Second, ""},
+		"a creation whose answer is lost":   {size, map[string][]http.HandlerFunc{"POST": {lostAnswer}}, "POST POST PATCH GET", 0, ""},
+		"a small file's":                    {1000, map[string][]http.HandlerFunc{"POST": {lostAnswer}}, "POST POST GET", 0, ""},
+		"a small file that breaks off":      {small, map[string][]http.HandlerFunc{"POST": {after(1 << 20)}}, "POST POST PATCH GET", 0, ""},
+		"a restart amid the bytes":          {size, map[string][]http.HandlerFunc{"PATCH": {after(5 << 20), restart}}, "POST PATCH HEAD PATCH HEAD PATCH GET", 0, ""},
+		"a restart that HEAD meets as well": {size, map[string][]http.HandlerFunc{"PATCH": {restart}, "HEAD": {restart, restart}}, "POST PATCH HEAD HEAD HEAD PATCH GET", 0, ""},
+		"connections that break":            {size, map[string][]http.HandlerFunc{"PATCH": {after(1 << 20), after(9 << 20), after(15 << 20)}, "HEAD": {gone, gone}}, "POST PATCH HEAD HEAD HEAD PATCH HEAD PATCH HEAD PATCH GET", 0, ""},
+		"a last answer that is lost":        {size, map[string][]http.HandlerFunc{"PATCH": {lostAnswer}}, "POST PATCH HEAD GET", 0, ""},
+		"another who sends":                 {size, faults("PATCH", problem(409, upload.OffsetConflict, "")), "POST PATCH HEAD PATCH GET", 0, ""},
+		"a proxy that does not know":        {size, map[string][]http.HandlerFunc{"POST": {reply(502, "")}, "PATCH": {reply(404, "<html>")}, "HEAD": {reply(504, "")}}, "POST POST PATCH HEAD HEAD PATCH GET", 0, ""},
+		"quotas on the way":                 {size, faults("PATCH", problem(429, upload.RateLimited, `,"retryable":true`, "Retry-After", "7")), "POST PATCH HEAD PATCH GET", 7 * time.Second, ""},
+		"a refusal":                         {size, faults("POST", problem(413, upload.TooLarge, "")), "POST", 0, "Sorry."},
+		"a refusal of its content":          {size, faults("PATCH", problem(415, upload.TypeNotAllowed, "")), "POST PATCH", 0, "Sorry."},
+		"an end by somebody else":           {size, faults("PATCH", problem(410, upload.Gone, "")), "POST PATCH", 0, "Sorry."},
+		"an answer of the service's own":    {size, map[string][]http.HandlerFunc{"GET": {reply(502, "")}}, "POST PATCH GET GET", 0, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			var calls, posts atomic.Int32
-			next := answers(&calls, tt.handlers...)
-			c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				if r.Method == http.MethodPost {
-					posts.Add(1)
-				}
-				next(w, r)
-			})
-			u, err := c.Put(t.Context(), file(size))
-			if posts.Load() != tt.posts {
-				t.Errorf("it was sent %d times, want %d", posts.Load(), tt.posts)
+			s := &tusService{faults: tt.faults}
+			c := serve(t, s.ServeHTTP)
+			u, err := c.Put(t.Context(), file(tt.size))
+			if got := strings.Join(s.asked, " "); got != tt.asked {
+				t.Errorf("it asked %s, want %s", got, tt.asked)
 			}
-			if tt.err == "" && (err != nil || u.ID != id) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			if tt.err == "" && (err != nil || u.ID != id || u.Size != tt.size) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("got %v, %v, want %q", u.ID, err, tt.err)
 			}
 			if tt.wait > 0 && !slices.Equal(c.waits, []time.Duration{tt.wait}) {
@@ -134,86 +131,175 @@ func TestAFileIsSentAgainWhereThatDoesNoHarm(t *testing.T) {
 	}
 }
 
-func TestWhatMayHaveBeenAcceptedIsSaidSo(t *testing.T) {
-	const size = 16 << 20
-	lost := cut(size)
+func TestAProxyThatTakesLessIsSentLess(t *testing.T) {
+	for size, most := range map[int64]int64{small: 1 << 20, 100 << 20: 10 << 20, 3 << 20: 100} {
+		s := new(tusService)
+		c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength > most {
+				reply(413, "<html>")(w, r)
+				return
+			}
+			s.ServeHTTP(w, r)
+		})
+		u, err := c.Put(t.Context(), file(size))
+		if most < leastPiece {
+			if err == nil {
+				t.Error("a proxy that takes nothing is no error")
+			}
+			continue
+		}
+		if err != nil || u.Size != size || len(c.waits) > 0 {
+			t.Errorf("%d bytes: got %+v, %v after %v", size, u, err, c.waits)
+		}
+	}
+}
+
+func TestPatienceIsForAFileThatDoesNotGetOn(t *testing.T) {
+	s := new(tusService)
+	for n := range 200 {
+		s.faults = map[string][]http.HandlerFunc{"PATCH": append(s.faults["PATCH"], problem(423, upload.Locked, `,"retryable":true`, "Retry-After", "60"), after(int64(n+1)))}
+	}
+	if _, err := serve(t, s.ServeHTTP).Put(t.Context(), file(small+1)); err != nil {
+		t.Errorf("it was given up although it got on: %v", err)
+	}
+	c := serve(t, (&tusService{always: map[string]http.HandlerFunc{"PATCH": gone}}).ServeHTTP)
+	_, err := c.Put(t.Context(), file(small+1))
+	var sum time.Duration
+	for _, d := range c.waits {
+		sum += d
+	}
+	if err == nil || sum < 14*time.Minute || sum > 15*time.Minute {
+		t.Errorf("it waited %s in all (%v), want nearly a quarter of an hour", sum, err)
+	}
+}
+
+func TestWhatMayHaveComeInIsSaidSo(t *testing.T) {
 	tests := map[string]struct {
-		handlers []http.HandlerFunc
-		unknown  bool
+		size    int64
+		always  map[string]http.HandlerFunc
+		unknown bool
 	}{
-		"no answer to all bytes, ever":         {[]http.HandlerFunc{lost}, true},
-		"no answer, and then a dead service":   {[]http.HandlerFunc{lost, gone}, true},
-		"no answer, and then a proxy's":        {[]http.HandlerFunc{lost, reply(502, "")}, true},
-		"no answer, and then one to wait":      {[]http.HandlerFunc{lost, problem(409, upload.KeyInFlight, `,"retryable":true`)}, true},
-		"no answer, and then nobody is known":  {[]http.HandlerFunc{lost, problem(401, upload.Unauthorized, "")}, true},
-		"the service does not know":            {[]http.HandlerFunc{problem(503, upload.Unavailable, `,"retryable":true,"upload_id":"`+string(id)+`"`)}, true},
-		"no answer, and then a refusal":        {[]http.HandlerFunc{lost, problem(413, upload.TooLarge, "")}, false},
-		"no answer, and then there is no room": {[]http.HandlerFunc{lost, problem(507, upload.NoRoom, `,"retryable":true`, "Retry-After", "3600")}, false},
-		"not all bytes, and a dead service":    {[]http.HandlerFunc{gone}, false},
-		"a refusal":                            {[]http.HandlerFunc{problem(401, upload.Unauthorized, "")}, false},
+		"no answer to the last byte, ever":    {small + 1, map[string]http.HandlerFunc{"PATCH": lostAnswer, "HEAD": gone}, true},
+		"no answer, and then nobody is known": {small + 1, map[string]http.HandlerFunc{"PATCH": lostAnswer, "HEAD": problem(401, upload.Unauthorized, "")}, true},
+		"no answer to a small file":           {10, map[string]http.HandlerFunc{"POST": lostAnswer}, true},
+		"no answer to some bytes":             {small + 1, map[string]http.HandlerFunc{"PATCH": after(5), "HEAD": gone}, false},
+		"an answer that it has not":           {small + 1, map[string]http.HandlerFunc{"PATCH": cut(small + 1)}, true},
+		"a refusal":                           {small + 1, map[string]http.HandlerFunc{"POST": problem(401, upload.Unauthorized, "")}, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			var calls atomic.Int32
-			c := serve(t, answers(&calls, tt.handlers...))
-			c.opts.Patience = time.Second
-			_, err := c.Put(t.Context(), file(size))
+			c := serve(t, (&tusService{always: tt.always}).ServeHTTP)
+			c.opts.Outage = time.Second
+			_, err := c.Put(t.Context(), file(tt.size))
 			var silent *UnreachableError
 			var refused *Error
 			unknown := errors.As(err, &silent) && silent.Unknown || errors.As(err, &refused) && refused.Unknown
 			if err == nil || unknown != tt.unknown {
-				t.Errorf("got %v, which says that it may have been accepted: %t, want %t", err, unknown, tt.unknown)
+				t.Errorf("got %v, which says that it may have come in: %t, want %t", err, unknown, tt.unknown)
 			}
 		})
 	}
 }
 
-// gone ends the connection before a byte of the body.
-func gone(w http.ResponseWriter, r *http.Request) { cut(0)(w, r) }
+func TestAnotherPutGoesOnWithTheMark(t *testing.T) {
+	const size = 12 << 20
+	other := Mark{Key: "other", ID: "0193f1c2-0000-7000-8000-000000000002", Received: 7}
+	tests := map[string]struct {
+		spoil func(*tusService, *Mark)
+		asked string
+		from  int64 // at least
+		lost  bool
+	}{
+		"from where it was broken off":   {nil, "HEAD PATCH GET", 6 << 20, false},
+		"also when only the key is kept": {func(_ *tusService, m *Mark) { *m = Mark{Key: m.Key} }, "POST PATCH GET", 6 << 20, false},
+		"through bad weather": {func(s *tusService, _ *Mark) {
+			s.faults = faults("HEAD", reply(503, ""), problem(423, upload.Locked, ""))
+		}, "HEAD HEAD HEAD PATCH GET", 6 << 20, false},
+		"when all of it had come": {func(s *tusService, _ *Mark) { s.add(zeros(size), size) }, "HEAD GET", size, false},
+		"anew when it expired":    {func(s *tusService, _ *Mark) { s.gone = true }, "HEAD POST PATCH GET", 0, true},
+		"anew when its key did": {func(s *tusService, m *Mark) {
+			*m, s.faults = Mark{Key: m.Key}, faults("POST", problem(422, upload.KeyReused, ""))
+		}, "POST POST PATCH GET", 0, true},
+		"anew when it is somebody else's": {func(_ *tusService, m *Mark) { *m = other }, "HEAD POST PATCH GET", 0, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := &tusService{faults: map[string][]http.HandlerFunc{"PATCH": {after(6 << 20)}}}
+			c := serve(t, s.ServeHTTP)
+			ctx, interrupt := context.WithCancel(t.Context())
+			var mark Mark
+			f := file(size)
+			f.Keep = func(m Mark) { mark = m }
+			f.Progress = func(n int64) {
+				if n > 8<<20 {
+					interrupt()
+				}
+			}
+			if _, err := c.Put(ctx, f); err == nil || mark.ID != id || mark.Received < 6<<20 || mark.Received >= size {
+				t.Fatalf("interrupted: %v at %+v", err, mark)
+			}
+			s.asked = nil
+			if tt.spoil != nil {
+				tt.spoil(s, &mark)
+			}
+			f.Mark, f.Progress = mark, nil
+			f.Begun = func(from int64, lost error) {
+				if from < tt.from || (from > 0) != (tt.from > 0) || (lost != nil) != tt.lost {
+					t.Errorf("it begins at %d: %v", from, lost)
+				}
+			}
+			u, err := c.Put(t.Context(), f)
+			if got := strings.Join(s.asked, " "); err != nil || u.Size != size || got != tt.asked {
+				t.Errorf("got %v, %v by %s, want %s", u.ID, err, got, tt.asked)
+			}
+			if mark.Received != size || mark.ID != id {
+				t.Errorf("the mark is %+v", mark)
+			}
+		})
+	}
+}
 
-// A try that cannot have been carried out says nothing of the next one; one that may have been is asked for again.
-func TestOneFileHasOneKeyWhileItMayHaveBeenAccepted(t *testing.T) {
-	const size = 8 << 20
-	var keys []string
-	var calls atomic.Int32
-	next := answers(&calls, cut(1<<20), cut(size), problem(503, upload.Draining, `,"retryable":true`), accept)
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		keys = append(keys, r.Header.Get("Idempotency-Key"))
-		next(w, r)
-	})
-	for range 2 {
-		if _, err := c.Put(t.Context(), file(size)); err != nil {
-			t.Fatal(err)
+func TestOtherBytesThanWereSentAreNoticed(t *testing.T) {
+	content := []byte(strings.Repeat("0123456789", 1<<20))
+	for name, from := range map[string]int64{"in one go": 0, "by an earlier run": 5 << 20} {
+		for _, garbled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %t", name, garbled), func(t *testing.T) {
+				s := new(tusService)
+				c := serve(t, s.ServeHTTP)
+				f := File{Name: "a", Size: int64(len(content)), Content: strings.NewReader(string(content))}
+				if from > 0 {
+					s.create("key", f.Size)
+					s.add(f.Content, from)
+					f.Mark = Mark{Key: "key", ID: id}
+				}
+				if garbled {
+					s.garbled = true
+				}
+				u, err := c.Put(t.Context(), f)
+				if u.ID != id || garbled != errors.Is(err, ErrGarbled) || !garbled && err != nil {
+					t.Errorf("got %v, %v", u.ID, err)
+				}
+			})
 		}
 	}
-	if len(keys) != 5 || keys[0] == keys[1] || keys[1] != keys[2] || keys[2] != keys[3] || keys[3] == keys[4] || len(keys[0]) != 38 || keys[0][0] != '"' {
-		t.Errorf("the keys are %q", keys)
+}
+
+func TestAnUploadThatHasComeInIsNotAbandoned(t *testing.T) {
+	for has, want := range map[int64]string{5: "HEAD DELETE", 10: "HEAD"} {
+		s := new(tusService)
+		s.create("key", 10)
+		s.add(zeros(10), has)
+		if err := serve(t, s.ServeHTTP).Abandon(t.Context(), id); err != nil || strings.Join(s.asked, " ") != want {
+			t.Errorf("with %d of 10 bytes it asked %v: %v, want %s", has, s.asked, err, want)
+		}
 	}
 }
 
-// Who asks again for an answer may get it before all bytes are sent again; those of the first time are compared.
-func TestAnAnswerThatComesBeforeTheBytes(t *testing.T) {
-	const size = 64 << 20
-	for name, sum := range map[string]string{"": crc32c.Base64(crc32c.Update(0, make([]byte, size))), "garbled": "AAAAAQ=="} {
-		t.Run(name, func(t *testing.T) {
-			var calls atomic.Int32
-			early := func(w http.ResponseWriter, _ *http.Request) {
-				w.WriteHeader(http.StatusAccepted)
-				fmt.Fprintf(w, `{"id":%q,"status":"queued","size":%d,"crc32c":%q}`, id, size, sum)
-			}
-			u, err := serve(t, answers(&calls, cut(size), early)).Put(t.Context(), file(size))
-			if u.ID != id || (name == "") != (err == nil) || err != nil && !errors.Is(err, ErrGarbled) {
-				t.Errorf("got %v, %v", u.ID, err)
-			}
-		})
-	}
-}
-
-func TestAnErrorHasNeitherQueryNorToken(t *testing.T) {
+func TestAnErrorHasNeitherMetadataNorToken(t *testing.T) {
 	f := file(1000)
 	f.Metadata = map[string]string{"private": "diary"}
 	c := serve(t, cut(1000))
-	c.opts.Patience = time.Second
+	c.opts.Outage = time.Second
 	_, err := c.Put(t.Context(), f)
 	if err == nil || strings.Contains(err.Error(), "diary") || strings.Contains(err.Error(), token) {
 		t.Errorf("got %v", err)
@@ -221,20 +307,19 @@ func TestAnErrorHasNeitherQueryNorToken(t *testing.T) {
 }
 
 func TestAFileThatBecomesShorter(t *testing.T) {
-	f := file(4 << 20)
+	f := file(8 << 20)
 	f.Content = zeros(1 << 20)
-	var calls atomic.Int32
-	c := serve(t, answers(&calls, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	if _, err := c.Put(t.Context(), f); !errors.Is(err, ErrShrunk) || calls.Load() > 1 {
-		t.Errorf("got %v after %d requests, want ErrShrunk after one", err, calls.Load())
+	s := new(tusService)
+	if _, err := serve(t, s.ServeHTTP).Put(t.Context(), f); !errors.Is(err, ErrShrunk) || strings.Join(s.asked, " ") != "POST PATCH" {
+		t.Errorf("got %v after %v, want ErrShrunk", err, s.asked)
 	}
 }
 
 func TestAFileThatCannotBeRead(t *testing.T) {
 	broken := errors.New("input/output error")
-	f := file(4 << 20)
+	f := file(8 << 20)
 	f.Content = readerAt(func([]byte, int64) (int, error) { return 0, broken })
-	if _, err := serve(t, accept).Put(t.Context(), f); !errors.Is(err, broken) {
+	if _, err := serve(t, new(tusService).ServeHTTP).Put(t.Context(), f); !errors.Is(err, broken) {
 		t.Errorf("got %v, want the file's own error", err)
 	}
 }
@@ -243,20 +328,12 @@ type readerAt func(p []byte, off int64) (int, error)
 
 func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
 
-func TestOtherBytesThanWereSentAreNoticed(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		reply(202, fmt.Sprintf(`{"id":%q,"status":"queued","crc32c":"AAAAAQ=="}`, id))(w, r)
-	})
-	if _, err := c.Put(t.Context(), file(10)); !errors.Is(err, ErrGarbled) {
-		t.Errorf("got %v, want ErrGarbled", err)
-	}
-}
-
-func TestAServiceThatTakesNothingMoreIsGivenUp(t *testing.T) {
+func TestAConnectionThatTakesNothingMoreIsGivenUp(t *testing.T) {
 	held := make(chan struct{})
-	c := serve(t, func(http.ResponseWriter, *http.Request) { <-held })
+	s := &tusService{always: map[string]http.HandlerFunc{"PATCH": func(http.ResponseWriter, *http.Request) { <-held }}}
+	c := serve(t, s.ServeHTTP)
 	t.Cleanup(func() { close(held) })
-	c.opts.Stall, c.opts.Patience = 100*time.Millisecond, 1
+	c.opts.Stall, c.opts.Outage = 100*time.Millisecond, 1
 	_, err := c.Put(t.Context(), file(1<<30))
 	if !errors.Is(err, errStalled) {
 		t.Errorf("got %v, want that it stalled", err)
@@ -271,20 +348,19 @@ func TestPutEndsWithItsContext(t *testing.T) {
 			cancel()
 		}
 	}
-	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	c := serve(t, new(tusService).ServeHTTP)
 	if _, err := c.Put(ctx, f); !errors.Is(err, context.Canceled) || len(c.waits) > 0 {
 		t.Errorf("got %v after waits %v", err, c.waits)
 	}
 }
 
 func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprintf(w, `{"id":%q,"status":"queued","size":%d}`, id, n)
-	})
+	var s atomic.Pointer[tusService]
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) { s.Load().ServeHTTP(w, r) })
 	perRun := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
+			s.Store(new(tusService))
 			if u, err := c.Put(b.Context(), file(256<<20)); err != nil || u.Size != 256<<20 {
 				b.Fatal(u.Size, err)
 			}
