@@ -2,6 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +66,54 @@ func TestListStopsAtItsLimit(t *testing.T) {
 	}
 	if r := slipway(t.Context(), "list"); strings.Count(r.stdout, "\n") != 4 || !strings.HasPrefix(r.stdout, "ID ") {
 		t.Errorf("the table is %s", r.stdout)
+	}
+}
+
+func TestListAllThereIs(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("limit") != "100" {
+			t.Errorf("it asks for %s", r.URL.RawQuery)
+		}
+		next := `"/v1/uploads?limit=100&cursor=c"`
+		if asked++; asked == 3 {
+			next = "null"
+		}
+		one := `{"id":"0193f1c2-0000-7000-8000-000000000001","status":"completed","provider":"uploadcare","file_name":"a.bin","size":1}`
+		fmt.Fprintf(w, `{"uploads":[%s],"next":%s}`, strings.Join(slices.Repeat([]string{one}, 100), ","), next)
+	}))
+	t.Cleanup(s.Close)
+	t.Setenv("SLIPWAY_URL", s.URL)
+	r := slipway(t.Context(), "list", "--all")
+	if r.err != nil || strings.Count(r.stdout, "\n") != 301 || strings.Count(r.stdout, "ID ") != 1 || asked != 3 {
+		t.Errorf("asked %d times: %v\n%s", asked, r.err, r.stdout)
+	}
+	asked = 0
+	if r := slipway(t.Context(), "list", "--limit", "250", "-q"); r.err != nil || r.stdout != strings.Repeat("0193f1c2-0000-7000-8000-000000000001\n", 250) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestListNarrowed(t *testing.T) {
+	s := start(t)
+	folder(t)
+	for _, name := range []string{"film.mp4", "filter.txt", "a.bin"} {
+		write(t, name, name)
+	}
+	bad := s.rejected(t, "film.mp4")[0]
+	good := s.sent(t, "filter.txt", "a.bin")
+	for line, want := range map[string][]string{
+		"":                                   {good[1], good[0], bad},
+		"--name fil":                         {good[0], bad},
+		"--code provider_rejected":           {bad},
+		"--status failed,expired --after 1h": {bad},
+		"--provider cloudinary --status canceled": nil,
+		"--before 1h":    nil,
+		"--all --name a": {good[1]},
+	} {
+		r := slipway(t.Context(), append([]string{"list", "--quiet"}, strings.Fields(line)...)...)
+		if got := strings.Fields(r.stdout); r.err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %s (%v), want %s", line, got, r.err, want)
+		}
 	}
 }

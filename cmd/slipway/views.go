@@ -32,7 +32,7 @@ func (v *lineView) waits(why string)       { fmt.Fprintln(v.errs, why) }
 func (v *lineView) found(u *watched) error { return v.say(time.Now(), u) }
 
 func (v *lineView) happened(e client.Event, u *watched) error {
-	if u == nil {
+	if u == nil { // a client.StreamReset
 		fmt.Fprintln(v.errs, "What happened in between is not known any more.")
 		return nil
 	}

@@ -34,7 +34,7 @@ func watchCommand() *cobra.Command {
 					return fmt.Errorf("%s: %w", printable(text), err)
 				}
 			}
-			w := &watcher{known: map[upload.ID]*watched{}, news: make(chan news), lost: make(chan string, 1)}
+			w := &watcher{all: len(ids) == 0, blind: len(ids) == 0 && asJSON, known: map[upload.ID]*watched{}, news: make(chan news), lost: make(chan string, 1)}
 			w.view = newView(cmd, w.known, asJSON)
 			var err error
 			if w.service, err = serviceTelling(w.waits); err != nil {
@@ -56,7 +56,7 @@ func watchCommand() *cobra.Command {
 type view interface {
 	// found is called with an upload of which nothing was known but how it is.
 	found(u *watched) error
-	// happened is called with an event and the upload that has taken it in; nil where events are missing (client.StreamReset).
+	// happened is called with an event and the upload that has taken it in; nil where none is known.
 	happened(e client.Event, u *watched) error
 	// waits is called when the service is away.
 	waits(why string)
@@ -119,6 +119,7 @@ type watcher struct {
 	service *client.Client
 	view    view
 	all     bool // nobody has named any
+	blind   bool // of all it shows events alone, whatever the uploads are
 	named   []upload.ID
 	known   map[upload.ID]*watched
 	ended   []upload.ID // those of all that have, in the order in which they did
@@ -144,7 +145,6 @@ func (w *watcher) run(ctx context.Context, ids []upload.ID) error {
 		stop()
 		<-ended
 	}()
-	w.all = len(ids) == 0
 	for _, id := range ids {
 		if w.known[id] == nil {
 			w.known[id] = &watched{}
@@ -206,6 +206,12 @@ func (w *watcher) waits(format string, a ...any) {
 }
 
 func (w *watcher) take(ctx context.Context, e client.Event) error {
+	switch {
+	case w.blind && e.Type == client.StreamBegan:
+		return nil
+	case w.blind:
+		return w.view.happened(e, nil)
+	}
 	switch e.Type {
 	case client.StreamBegan, client.StreamReset:
 		if w.all {
