@@ -20,7 +20,7 @@ func TestAListIsNarrowed(t *testing.T) {
 	}
 	s.put(t, "film_of_bob.mp4", as(t, "bob"))
 	for query, want := range map[string][]string{
-		"q=film":                              {"filmx.mp4", "film_1.mp4"},
+		"q=film":                              {"film_1.mp4", "filmx.mp4"}, // the latter was created before
 		"q=film_":                             {"film_1.mp4"},
 		"q=%25":                               nil,
 		"q=p%C3%A8":                           {"père.txt"},

@@ -110,8 +110,8 @@ func (a *API) home(c *fiber.Ctx) error {
 		Unbuilt:  a.Page == nil,
 	}
 	err := a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
-		var err error
-		p.Uploads, err = postgres.ListUploads(ctx, db, user(c), postgres.UploadFilter{Limit: 10})
+		latest, err := postgres.ListUploads(ctx, db, user(c), postgres.UploadFilter{Limit: 10})
+		p.Uploads = latest.Uploads
 		return err
 	})
 	if err != nil {

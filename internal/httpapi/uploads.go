@@ -55,7 +55,7 @@ func (a *API) getUpload(c *fiber.Ctx) error {
 	return answer(c, http.StatusOK, a.viewUpload(u, a.base(c)))
 }
 
-// uploadList is a page of uploads; Next is the path of the next one.
+// uploadList is a page of uploads; Next is the path of the next one. A page may have fewer than were asked for, and a next one.
 type uploadList struct {
 	Uploads []uploadView `json:"uploads"`
 	Next    *string      `json:"next"`
@@ -102,9 +102,9 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 			return badCursor()
 		}
 	}
-	f.Limit = page + 1
+	f.Limit = page
 
-	var found []upload.Upload
+	var found postgres.UploadPage
 	err = a.readAs(user(c), noUpload, func(ctx context.Context, db postgres.Querier) error {
 		found, err = postgres.ListUploads(ctx, db, user(c), f)
 		return err
@@ -113,11 +113,10 @@ func (a *API) listUploads(c *fiber.Ctx) error {
 		return err
 	}
 	list := uploadList{Uploads: []uploadView{}}
-	if len(found) > page {
-		found = found[:page]
-		list.Next = a.nextPage(user(c), uploadsPath, query, string(found[page-1].ID))
+	if found.Next != "" {
+		list.Next = a.nextPage(user(c), uploadsPath, query, string(found.Next))
 	}
-	for _, u := range found {
+	for _, u := range found.Uploads {
 		list.Uploads = append(list.Uploads, a.viewUpload(u, a.base(c)))
 	}
 	c.Set(fiber.HeaderCacheControl, "private, no-cache")

@@ -50,7 +50,7 @@ func LockFailed(ctx context.Context, tx DB, user string, f FailedFilter) ([]uplo
 		FROM chosen
 		JOIN slipway.uploads u USING (id)
 		ORDER BY u.id
-		FOR UPDATE OF u`, f.withArgs(args{"user": user, "ids": f.IDs, "after": f.After}))
+		FOR UPDATE OF u`, f.withArgs(args{"user": user, "ids": f.IDs, "after": f.After, "limit": f.Limit}))
 	return collect("lock failed uploads", rows, err, func(row pgx.CollectableRow) (u upload.Upload, err error) {
 		return u, row.Scan(&u.ID, &u.UserID, &u.Status, &u.Provider, &u.Size, &u.Pushed, &u.Unstaged)
 	})

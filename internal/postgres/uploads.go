@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -139,62 +138,6 @@ func UploadOf(ctx context.Context, db Querier, id upload.ID) (upload.Upload, err
 		SELECT `+uploadColumns+`
 		FROM slipway.uploads u
 		WHERE u.id = @id`, args{"id": id}))
-}
-
-// UploadFilter narrows a list; zero values ask for nothing.
-type UploadFilter struct {
-	Statuses      []upload.Status
-	Provider      string
-	ErrorCode     string
-	NamePrefix    string
-	CreatedAfter  *time.Time
-	CreatedBefore *time.Time
-	Before        upload.ID // only uploads that are older than this one
-	Limit         int
-}
-
-// where is what f asks of uploads u beside other conditions; its arguments are those that withArgs adds.
-func (f UploadFilter) where() string {
-	where := ""
-	if len(f.Statuses) > 0 {
-		where += ` AND u.status = ANY (@statuses)`
-	}
-	if f.Provider != "" {
-		where += ` AND u.provider = @provider`
-	}
-	if f.ErrorCode != "" {
-		where += ` AND u.error_code = @code`
-	}
-	if f.NamePrefix != "" {
-		where += ` AND starts_with(u.file_name, @prefix)`
-	}
-	if f.CreatedAfter != nil {
-		where += ` AND u.created_at > @created_after`
-	}
-	if f.CreatedBefore != nil {
-		where += ` AND u.created_at < @created_before`
-	}
-	if f.Before != "" {
-		where += ` AND u.id < @before`
-	}
-	return where
-}
-
-func (f UploadFilter) withArgs(a args) args {
-	maps.Copy(a, args{"statuses": f.Statuses, "provider": f.Provider, "code": f.ErrorCode, "prefix": f.NamePrefix,
-		"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "before": f.Before, "limit": f.Limit})
-	return a
-}
-
-// ListUploads returns a user's uploads, newest first, without the pieces of files.
-func ListUploads(ctx context.Context, db Querier, user string, f UploadFilter) ([]upload.Upload, error) {
-	rows, err := db.Query(ctx, `
-		SELECT `+uploadColumns+`
-		FROM slipway.uploads u
-		WHERE u.user_id = @user AND u.status NOT IN ('joined', 'deleted') AND NOT u.partial`+f.where()+`
-		ORDER BY u.id DESC
-		LIMIT @limit`, f.withArgs(args{"user": user}))
-	return collect("list uploads", rows, err, scanUpload)
 }
 
 // ChangeProvider has a failed upload of the caller's begin anew at another provider. It is false, and nothing

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"errors"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -57,53 +56,6 @@ func TestGetUploadOfNobody(t *testing.T) {
 		if _, err := postgres.GetUpload(t.Context(), b.Pool, "user_123", id); !errors.Is(err, postgres.ErrNoUpload) {
 			t.Errorf("%s: %v, want ErrNoUpload", what, err)
 		}
-	}
-}
-
-func TestListUploads(t *testing.T) {
-	b := newBench(t)
-	var ids []upload.ID // newest first
-	for n := range 9 {
-		u := staged("user_123")
-		if n%3 == 0 {
-			u.Provider = "cloudinary"
-		}
-		u = b.accepted(t, u)
-		b.accepted(t, staged("somebody else"))
-		ids = slices.Insert(ids, 0, u.ID)
-	}
-	b.exec(t, `UPDATE slipway.uploads SET status = 'failed' WHERE id = ANY ($1)`, ids[:2])
-	b.exec(t, `UPDATE slipway.uploads SET status = 'joined' WHERE id = $1`, ids[2])
-	b.exec(t, `UPDATE slipway.uploads SET status = 'deleted' WHERE id = $1`, ids[3])
-	tests := map[string]struct {
-		filter postgres.UploadFilter
-		want   []upload.ID
-	}{
-		"all, newest first":    {postgres.UploadFilter{Limit: 10}, slices.Concat(ids[:2], ids[4:])},
-		"a page":               {postgres.UploadFilter{Limit: 3}, slices.Concat(ids[:2], ids[4:5])},
-		"the next page":        {postgres.UploadFilter{Limit: 3, Before: ids[4]}, ids[5:8]},
-		"by status":            {postgres.UploadFilter{Limit: 10, Statuses: []upload.Status{upload.Failed}}, ids[:2]},
-		"by statuses":          {postgres.UploadFilter{Limit: 10, Statuses: []upload.Status{upload.Failed, upload.Queued}}, slices.Concat(ids[:2], ids[4:])},
-		"by provider":          {postgres.UploadFilter{Limit: 10, Provider: "cloudinary"}, []upload.ID{ids[5], ids[8]}},
-		"of a status of none":  {postgres.UploadFilter{Limit: 10, Statuses: []upload.Status{upload.Joined}}, nil},
-		"everything about one": {postgres.UploadFilter{Limit: 10, Provider: "cloudinary", Statuses: []upload.Status{upload.Queued}, Before: ids[5]}, ids[8:]},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			all, err := asUser(t, b, func(tx pgx.Tx) ([]upload.Upload, error) {
-				return postgres.ListUploads(t.Context(), tx, "user_123", tt.filter)
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []upload.ID
-			for _, u := range all {
-				got = append(got, u.ID)
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("ids = %v, want %v", got, tt.want)
-			}
-		})
 	}
 }
 

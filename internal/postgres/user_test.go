@@ -97,8 +97,8 @@ func TestAsUserTakesAnyIDToTheLetter(t *testing.T) {
 				t.Errorf("%q sees the uploads of %q", user, got)
 			}
 			all, err := postgres.ListUploads(t.Context(), tx, user, postgres.UploadFilter{Limit: 10})
-			if len(all) != 1 {
-				t.Errorf("%q has %d uploads", user, len(all))
+			if len(all.Uploads) != 1 {
+				t.Errorf("%q has %d uploads", user, len(all.Uploads))
 			}
 			return err
 		})
