@@ -72,8 +72,12 @@ function Drop() {
     })
     const dashboard = uppy.getPlugin<Dashboard<any, any>>('Dashboard')!
     const stop = dropAnywhere(dashboard.addFiles)
+    // Of a single file Uppy makes an item of no list.
+    const mending = new MutationObserver(() => place.current?.querySelector('.uppy-Dashboard-files:not([role])')?.setAttribute('role', 'list'))
+    mending.observe(place.current!, { childList: true, subtree: true })
     return () => {
       stop()
+      mending.disconnect()
       uppy.removePlugin(dashboard)
     }
   }, [])
