@@ -47,7 +47,7 @@ const sameRequest = `
 const lapsed = `k.final_at IS NULL AND k.held_until < now()`
 
 // ClaimKey holds k for as long as lease, if nobody holds it and nothing was made with it, or its lease or its time
-// has run out. It is one transaction and one round trip. A commit of it may be lost: FinishKey makes up for it.
+// has run out. It is one transaction and one round trip. A commit of it may be lost: QueueFinishKey makes up for it.
 func ClaimKey(ctx context.Context, pool *pgxpool.Pool, k IdempotencyKey, lease, ttl time.Duration) (KeyClaim, error) {
 	var c KeyClaim
 	a := k.args(lease, ttl)
@@ -134,16 +134,6 @@ func QueueFinishKey(b *pgx.Batch, k IdempotencyKey, ttl time.Duration) {
 		}
 		return nil
 	})
-}
-
-// FinishKey is QueueFinishKey in a transaction that has begun.
-func FinishKey(ctx context.Context, tx DB, k IdempotencyKey, ttl time.Duration) error {
-	b := &pgx.Batch{}
-	QueueFinishKey(b, k, ttl)
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("finish an idempotency key: %w", err)
-	}
-	return nil
 }
 
 // FreeKey lets go of k, with which nothing is going to be made, if it is still held by who has claimed it.

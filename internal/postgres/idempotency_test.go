@@ -36,10 +36,8 @@ func (b bench) claim(t *testing.T, k postgres.IdempotencyKey) postgres.KeyClaim 
 func (b bench) acceptWith(ctx context.Context, k postgres.IdempotencyKey, before func()) error {
 	u := staged(k.User)
 	u.ID = k.Upload
-	return postgres.AsUser(ctx, b.Pool, postgres.Claims{Subject: k.User}, func(tx pgx.Tx) (err error) {
-		if err := postgres.FinishKey(ctx, tx, k, keyTTL); err != nil {
-			return err
-		}
+	finish := func(b *pgx.Batch) { postgres.QueueFinishKey(b, k, keyTTL) }
+	return postgres.AsUserWith(ctx, b.Pool, postgres.Claims{Subject: k.User}, finish, func(tx pgx.Tx) (err error) {
 		if before != nil {
 			before()
 		}
