@@ -26,4 +26,4 @@ if [[ "$(cat "$installed" 2>/dev/null)" != "$lock" ]]; then
 fi
 
 echo "building the page (web/dist)"
-npm run --silent --loglevel=error build -- --logLevel=warn
+npm run --silent build -- --logLevel=warn

@@ -5,10 +5,10 @@ import { signal } from '@preact/signals'
 export const now = signal(Date.now())
 setInterval(() => (now.value = Date.now()), 1000)
 
-const words = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
+const words = new Intl.RelativeTimeFormat('en', { numeric: 'auto', style: 'short' })
 const steps: [Intl.RelativeTimeFormatUnit, number][] = [['day', 86400], ['hour', 3600], ['minute', 60]]
 
-/** How long before t a moment was: "3 minutes ago". */
+/** How long before t a moment was: "3 min. ago". */
 export function ago(at: string, t: number): string {
   const seconds = (Date.parse(at) - t) / 1000
   for (const [unit, length] of steps) {

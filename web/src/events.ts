@@ -4,8 +4,13 @@ import { createParser } from 'eventsource-parser'
 import { call, Problem, type Event } from './api'
 import { signedIn } from './session'
 
-/** Whether what the page shows is what is: `lost` says when the stream is asked for again. */
-export const connection = signal<{ live: true } | { live: false; next: number | null }>({ live: false, next: null })
+/** Whether what the page shows is what is; since when it is not, and when the stream is asked for again. */
+export const connection = signal<{ live: true } | { live: false; since: number; next: number | null }>({ live: false, since: Date.now(), next: null })
+
+const lost = (next: number | null) => {
+  const { value } = connection
+  connection.value = { live: false, since: value.live ? Date.now() : value.since, next }
+}
 
 export interface Follower {
   /** Everything from now on comes as events; what was before is in the list. */
@@ -60,7 +65,7 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
       await read(cut)
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
-        connection.value = { live: false, next: null }
+        lost(null)
         await signedIn()
         seen = undefined // it may be somebody else
         continue
@@ -74,9 +79,9 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
   }
 }
 
-// pause waits, less where the browser finds the network again, and says since when nothing is known where that takes long.
+// pause waits, less where the browser finds the network again.
 function pause(ms: number): Promise<void> {
-  connection.value = { live: false, next: Date.now() + ms }
+  lost(Date.now() + ms)
   return new Promise((done) => {
     const end = () => {
       clearTimeout(timer)

@@ -56,7 +56,12 @@ export function refusal(file: Candidate, provider: string): string | null {
   return null
 }
 
-const tooLarge = (file: Candidate, most: number, of: string) => `It has ${size(file.size)}; the most that ${of} is ${size(most)}.`
+// tooLarge says both in bytes where that is what tells them apart.
+function tooLarge(file: Candidate, most: number, of: string): string {
+  const inBytes = (n: number) => `${n.toLocaleString('en')} bytes`
+  const as = size(file.size) === size(most) ? inBytes : size
+  return `It has ${as(file.size)}; the most that ${of} is ${as(most)}.`
+}
 
 // The server decides by a file's bytes. Of these types a browser's guess is as good; for others the file's name says too little.
 const certain = (type: string) => /^(image|video|audio)\//.test(type)

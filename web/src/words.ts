@@ -12,9 +12,17 @@ export const percent = (part: number): string => `${Math.floor(part * 100)} %`
 
 /** How far an upload has come on each of its two legs, 0 to 1. */
 export function legs(u: Upload): { received: number; delivered: number } {
-  if (u.status === 'completed') return { received: 1, delivered: 1 }
-  if (u.size === 0) return { received: 0, delivered: 0 }
-  return { received: Math.min(u.received_bytes / u.size, 1), delivered: Math.min(u.pushed_bytes / u.size, 1) }
+  const of = (bytes: number) => (u.size ? Math.min(bytes / u.size, 1) : 0)
+  switch (u.status) {
+    case 'completed':
+      return { received: 1, delivered: 1 }
+    case 'queued':
+    case 'pushing':
+    case 'retrying':
+      return { received: 1, delivered: of(u.pushed_bytes) }
+    default:
+      return { received: of(u.received_bytes), delivered: of(u.pushed_bytes) }
+  }
 }
 
 /** Where an upload is, in a few words; t is what time it is. */

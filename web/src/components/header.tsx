@@ -14,9 +14,12 @@ export function Header() {
   )
 }
 
+// Servers end streams when they are restarted, and proxies when they like: that is over before somebody has read of it.
+const worthAWord = 2500
+
 /** Says when what is shown is not what is. */
 function Live() {
   const state = connection.value
-  const since = !state.live && state.next !== null && !signedOut.value
-  return <p class="live" role="status">{since && `No connection to Slipway; asked again ${soon(new Date(state.next!).toISOString(), now.value)}.`}</p>
+  const lost = !state.live && state.next !== null && !signedOut.value && now.value - state.since > worthAWord
+  return <p class="live" role="status">{lost && `No connection to Slipway; asked again ${soon(new Date(state.next!).toISOString(), now.value)}.`}</p>
 }

@@ -31,7 +31,7 @@ export function Row({ id }: { id: string }) {
         <Bar upload={upload} />
         <Says upload={upload} />
         {upload.error && upload.status !== 'completed' && <p class="why">{upload.error.message}</p>}
-        {stopped && resumable(id) && <p class="why">Not being sent at the moment. Choose the same file again, and it goes on where it stopped.</p>}
+        {stopped && resumable(id) && <p class="why">If it has stopped, choose the same file again: it goes on from here.</p>}
       </div>
       <Actions upload={upload} />
     </li>
