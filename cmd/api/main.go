@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"slipway/internal/config"
@@ -13,7 +14,14 @@ import (
 	"slipway/internal/process/api"
 )
 
+// gcPercent is how much garbage there may be for what is in use, unless GOGC says otherwise: thousands of connections that wait
+// for slow senders make little of it, and memory is dearer here than the time to find it.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends the process at once
 	if err := run(ctx); err != nil {

@@ -29,7 +29,11 @@ func (s *Server) access(c *fiber.Ctx) error {
 			return err
 		}
 	}
+	s.logAccess(c, start, route)
+	return nil
+}
 
+func (s *Server) logAccess(c *fiber.Ctx, start time.Time, route string) {
 	level := slog.LevelDebug
 	if c.Method() != http.MethodGet && c.Method() != http.MethodHead {
 		level = slog.LevelInfo
@@ -45,5 +49,4 @@ func (s *Server) access(c *fiber.Ctx) error {
 		attrs = append(attrs, slog.String("api_key", key))
 	}
 	s.opts.Log.LogAttrs(c.Context(), level, "request", attrs...)
-	return nil
 }

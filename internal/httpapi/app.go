@@ -97,7 +97,7 @@ func (s *Server) newApp() *fiber.App {
 	srv.KeepHijackedConns = true     // the guard closes them
 	srv.SecureErrorLogMessage = true // no headers in errors
 	srv.ErrorHandler = s.answerUnread
-	srv.Handler = s.secured(s.guard.handler(underTus(knownMethods(app.Config().RequestMethods, srv.Handler))))
+	srv.Handler = s.detached(srv, s.secured(s.guard.handler(underTus(knownMethods(app.Config().RequestMethods, srv.Handler)))))
 
 	s.origins = &origins{allowed: s.opts.AllowedOrigins, cookies: s.opts.Cookies, dev: s.opts.Dev, log: s.opts.Log, refused: map[string]bool{}}
 	app.Use(s.access)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,7 @@ func newGuard() *guard {
 func (g *guard) handler(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		conn := guarded(ctx.Conn())
-		if !soundFraming(&ctx.Request.Header) {
+		if _, sound := framing(&ctx.Request.Header); !sound {
 			writeProblem(ctx, &upload.Error{Code: upload.InvalidRequest, Message: "The headers that frame the body contradict each other."})
 			conn.endAfter(ctx)
 			return
@@ -73,32 +74,36 @@ func (g *guard) handler(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// soundFraming tells whether everybody on the way reads the same end of the body from these headers
-// (RFC 9112 §6.1 and §6.3): fasthttp itself takes the last of several lengths, any transfer coding
+// framing returns the length that the headers declare, -1 for none, and tells whether everybody on the way reads the
+// same end of the body from them (RFC 9112 §6.1 and §6.3): fasthttp itself takes the last of several lengths, any transfer coding
 // for chunked, and folded lines. A proxy that reads them otherwise would let one client's body
 // become another client's request.
-func soundFraming(h *fasthttp.RequestHeader) bool {
+func framing(h *fasthttp.RequestHeader) (declared int64, sound bool) {
 	var length, coding []byte
 	for line := range bytes.Lines(h.RawHeaders()) {
 		if line[0] == ' ' || line[0] == '\t' {
-			return false
+			return -1, false
 		}
 		key, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimSpace(value)
 		switch {
 		case bytes.EqualFold(key, []byte("Content-Length")):
 			if length != nil && !bytes.Equal(length, value) {
-				return false
+				return -1, false
 			}
 			length = value
 		case bytes.EqualFold(key, []byte("Transfer-Encoding")):
 			if coding != nil || !bytes.EqualFold(value, []byte("chunked")) {
-				return false
+				return -1, false
 			}
 			coding = value
 		}
 	}
-	return coding == nil || length == nil && h.IsHTTP11()
+	if length == nil {
+		return -1, coding == nil || h.IsHTTP11()
+	}
+	declared, err := strconv.ParseInt(string(length), 10, 64)
+	return declared, err == nil && coding == nil
 }
 
 // stream hands the connection to write once the head of the answer is sent, counts it as open until
@@ -209,6 +214,7 @@ type guardConn struct {
 	// readErr is what the last Read returned; it belongs to the goroutine that serves the connection.
 	// fasthttp hides both ends and timeouts of chunked bodies.
 	readErr error
+	held    bool // nothing is read now; of the same goroutine
 
 	used      atomic.Bool // the client has sent something
 	lingers   atomic.Bool
@@ -239,6 +245,9 @@ func guarded(conn net.Conn) *guardConn {
 }
 
 func (c *guardConn) Read(p []byte) (int, error) {
+	if c.held {
+		return 0, errHeld
+	}
 	n, err := c.Conn.Read(p)
 	c.readErr = err
 	if n > 0 && !c.used.Load() {

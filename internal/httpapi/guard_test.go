@@ -104,10 +104,12 @@ func TestAConnectionServesOnAfterAWholeBody(t *testing.T) {
 	})
 	chunked := "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n3\r\nfgh\r\n0\r\n\r\n"
 	fixed := "Content-Length: 8\r\n\r\nabcdefgh"
+	long := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", longBody, strings.Repeat("x", longBody))
 	tests := map[string]struct{ requests, want []string }{
 		"lengths":               {[]string{"POST /take|" + fixed, "POST /take|" + fixed, "GET /livez|\r\n"}, []string{"8", "8", "ok\n"}},
 		"chunks":                {[]string{"POST /take|" + chunked, "DELETE /livez|\r\n", "POST /take|" + chunked}, []string{"8", "405", "8"}},
 		"small bodies unread":   {[]string{"POST /ignores|" + fixed, "POST /ignores|" + chunked, "GET /livez|\r\n"}, []string{"early", "early", "ok\n"}},
+		"long bodies":           {[]string{"GET /livez|\r\n", "POST /take|" + long, "POST /take|" + fixed, "POST /reads-on|" + long, "POST /ignores|" + long, "GET /livez|\r\n"}, []string{"ok\n", fmt.Sprint(longBody), "8", fmt.Sprint(longBody), "early", "ok\n"}},
 		"reads past the end":    {[]string{"POST /reads-on|" + chunked, "DELETE /livez|\r\n", "POST /reads-on|" + fixed}, []string{"8", "405", "8"}},
 		"no body":               {[]string{"POST /take|\r\n", "POST /take|Content-Length: 0\r\n\r\n", "GET /livez|\r\n"}, []string{"0", "0", "ok\n"}},
 		"bodies that need none": {[]string{"GET /livez|" + fixed, "GET /livez|" + chunked, "GET /livez|\r\n"}, []string{"ok\n", "ok\n", "ok\n"}},

@@ -204,7 +204,7 @@ func (a *API) tusCreate(c *fiber.Ctx) error {
 	c.Locals(uploadKey{}, u.ID)
 	c.Location(tusPath + string(u.ID))
 	setStatusLink(c, u.ID)
-	got := postgres.Reception{Upload: u, Partial: partial}
+	got := &postgres.Reception{Upload: u, Partial: partial}
 	if sent != 0 {
 		if got, err = a.extend(c, u.ID, ingest.Chunk{Length: -1}); err != nil {
 			if !goesOn(coded(err).Code) {
@@ -258,7 +258,7 @@ func (a *API) tusMade(c *fiber.Ctx, id upload.ID) error {
 	c.Location(tusPath + string(id))
 	setStatusLink(c, id)
 	c.Set(headerUploadOffset, strconv.FormatInt(r.Received, 10))
-	setExpires(c, r)
+	setExpires(c, &r)
 	return c.SendStatus(http.StatusCreated)
 }
 
@@ -291,7 +291,7 @@ func (a *API) tusHead(c *fiber.Ctx) error {
 	if said.Concat != "" {
 		c.Set(headerUploadConcat, said.Concat)
 	}
-	setExpires(c, r)
+	setExpires(c, &r)
 	return c.SendStatus(http.StatusOK)
 }
 
@@ -320,17 +320,9 @@ func (a *API) tusPatch(c *fiber.Ctx) error {
 	if bodyType(c) != tusMIME {
 		return errNotTusMIME()
 	}
-	chunk := ingest.Chunk{Length: -1}
-	if chunk.Offset, err = wholeNumber(c, headerUploadOffset); err != nil {
+	chunk, err := a.chunkOf(c)
+	if err != nil {
 		return err
-	}
-	if len(c.Request().Header.PeekAll(headerUploadLength)) > 0 {
-		if chunk.Length, err = wholeNumber(c, headerUploadLength); err != nil {
-			return err
-		}
-		if limit := a.limitOf(c); chunk.Length > limit {
-			return tooLarge(limit)
-		}
 	}
 	r, err := a.extend(c, id, chunk)
 	if err != nil {
@@ -341,14 +333,31 @@ func (a *API) tusPatch(c *fiber.Ctx) error {
 	return c.SendStatus(http.StatusNoContent)
 }
 
+// chunkOf is what the headers say of the bytes that a request adds.
+func (a *API) chunkOf(c *fiber.Ctx) (chunk ingest.Chunk, err error) {
+	chunk.Length = -1
+	if chunk.Offset, err = wholeNumber(c, headerUploadOffset); err != nil {
+		return chunk, err
+	}
+	if len(c.Request().Header.PeekAll(headerUploadLength)) > 0 {
+		if chunk.Length, err = wholeNumber(c, headerUploadLength); err != nil {
+			return chunk, err
+		}
+		if limit := a.limitOf(c); chunk.Length > limit {
+			return chunk, tooLarge(limit)
+		}
+	}
+	return chunk, nil
+}
+
 // extend adds the request's body to an upload.
-func (a *API) extend(c *fiber.Ctx, id upload.ID, chunk ingest.Chunk) (postgres.Reception, error) {
+func (a *API) extend(c *fiber.Ctx, id upload.ID, chunk ingest.Chunk) (*postgres.Reception, error) {
 	if err := plainEncoding(c); err != nil {
-		return postgres.Reception{}, err
+		return nil, err
 	}
 	digest, declared, err := checksumOf(c)
 	if err != nil {
-		return postgres.Reception{}, err
+		return nil, err
 	}
 	length := bodyLength(c)
 	chunk.Most, chunk.Whole, chunk.Empty = a.limitOf(c), declared, length == 0
@@ -399,7 +408,7 @@ func (a *API) tusDelete(c *fiber.Ctx) error {
 }
 
 // setExpires says until when an upload is kept to which nobody adds.
-func setExpires(c *fiber.Ctx, r postgres.Reception) {
+func setExpires(c *fiber.Ctx, r *postgres.Reception) {
 	if r.Status == upload.Receiving && r.ExpiresAt != nil {
 		c.Set(headerUploadExpires, r.ExpiresAt.UTC().Format(http.TimeFormat))
 	}

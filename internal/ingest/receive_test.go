@@ -128,7 +128,7 @@ func (b *stoppable) Read(p []byte) (int, error) {
 	}
 }
 
-func (q *quay) add(t *testing.T, id upload.ID, offset int, body string) (postgres.Reception, error) {
+func (q *quay) add(t *testing.T, id upload.ID, offset int, body string) (*postgres.Reception, error) {
 	t.Helper()
 	return q.Append(t.Context(), "ann", id, chunk(offset, strings.NewReader(body)))
 }

@@ -31,20 +31,21 @@ type Chunk struct {
 // is interrupted. With an error, what came before it is kept, except where the chunk counts only as a whole. Errors are
 // coded: NotFound, Gone, OffsetConflict, InvalidRequest, TooLarge, Interrupted, Locked, Unavailable, NoRoom, those of the
 // user's quotas and of the body, and what the content is refused with.
-func (re *Resumable) Append(ctx context.Context, user string, id upload.ID, c Chunk) (postgres.Reception, error) {
-	r, err := re.begin(ctx, user, id, c)
-	if err == nil && !underWay(r) && !c.Empty {
-		err = &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou, UploadID: id, Message: "The upload is complete; nothing can be added to it."}
+func (re *Resumable) Append(ctx context.Context, user string, id upload.ID, c Chunk) (*postgres.Reception, error) {
+	rc, err := re.begin(ctx, user, id, c)
+	if err != nil || !underWay(rc.seen) {
+		return &rc.seen, err
 	}
-	if err != nil || !underWay(r) {
-		return r, err
+	hold, err := rc.prepare(ctx)
+	if err == nil {
+		err = rc.take(ctx, hold)
 	}
-	rc := &receiver{Resumable: re, seen: r, chunk: c}
-	return rc.receive(ctx)
+	return rc.end(hold, err)
 }
 
-// begin takes an upload over for a chunk that fits.
-func (re *Resumable) begin(ctx context.Context, user string, id upload.ID, c Chunk) (postgres.Reception, error) {
+// begin takes an upload over for a chunk that fits. One that is complete takes an empty chunk, and needs nobody to receive it.
+func (re *Resumable) begin(ctx context.Context, user string, id upload.ID, c Chunk) (*receiver, error) {
+	rc := &receiver{Resumable: re, chunk: c}
 	ctx, cancel := context.WithTimeout(ctx, recordLimit)
 	defer cancel()
 	for {
@@ -52,23 +53,26 @@ func (re *Resumable) begin(ctx context.Context, user string, id upload.ID, c Chu
 		if err == nil {
 			err = fits(r, c)
 		}
-		if err != nil || !underWay(r) {
-			return r, err
+		if err == nil && !underWay(r) && !c.Empty {
+			err = &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou, UploadID: id, Message: "The upload is complete; nothing can be added to it."}
 		}
-		seen := r.Received
+		if rc.seen = r; err != nil || !underWay(r) {
+			return rc, err
+		}
 		r, err = re.takeOver(ctx, r, true)
 		switch {
 		case errors.Is(err, postgres.ErrFenced):
 			continue
 		case err != nil:
-			return r, unavailable(err)
-		case r.Received != seen: // who has not let go in time has come further
+			return rc, unavailable(err)
+		case r.Received != rc.seen.Received: // who has not let go in time has come further
 			if err := re.release(r.Upload, re.received(r)); err != nil && !errors.Is(err, postgres.ErrFenced) {
-				return r, unavailable(err)
+				return rc, unavailable(err)
 			}
 			continue
 		}
-		return r, nil
+		rc.seen, rc.record = r, re.received(r)
+		return rc, nil
 	}
 }
 
@@ -105,16 +109,6 @@ type receiver struct {
 	kept   time.Time     // when the last one was made
 	over   bool          // the copying was stopped
 	record postgres.Received
-}
-
-// receive does all of it, and lets go in the end.
-func (rc *receiver) receive(ctx context.Context) (postgres.Reception, error) {
-	rc.record = rc.received(rc.seen)
-	hold, err := rc.prepare(ctx)
-	if err == nil {
-		err = rc.take(ctx, hold)
-	}
-	return rc.end(hold, err)
 }
 
 // prepare sees to it that the chunk may come.
@@ -229,8 +223,8 @@ func (rc *receiver) mark() (postgres.Received, error) {
 func all(rec postgres.Received) bool { return rec.Size > 0 && rec.Offset == rec.Size }
 
 // end writes down what has come, after which no more did for the reason err, and lets go.
-func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error) {
-	r := rc.seen
+func (rc *receiver) end(hold *quota.Hold, err error) (*postgres.Reception, error) {
+	r := &rc.seen
 	before := rc.record
 	if rc.file != nil {
 		defer func() { _ = rc.file.Close() }() // its bytes are durable by then, or do not count
@@ -244,8 +238,8 @@ func (rc *receiver) end(hold *quota.Hold, err error) (postgres.Reception, error)
 		}
 	}
 	if all(rc.record) && !r.Partial {
-		if err := rc.inspectReceived(r, &rc.record); err != nil {
-			rc.letGo(r, before)
+		if err := rc.inspectReceived(*r, &rc.record); err != nil {
+			rc.letGo(*r, before)
 			return r, err
 		}
 		u, err := rc.finish(r.Upload, rc.record)

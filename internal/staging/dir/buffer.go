@@ -8,74 +8,95 @@ import (
 
 const (
 	bufferSize = 256 << 10 // one write; a multipart part alone would give writes of 4 KiB
-	smallSize  = 16 << 10  // as much for who fills it slowly: there may be thousands of them
-	maxLarge   = 64        // of the former at once; who has to do without is held up by other things
+	mediumSize = 16 << 10  // as much first, for a sender's first bytes may have come together
+	smallSize  = 4 << 10   // as much for who sends slowly: there may be thousands of them
+	maxLarger  = 64        // of each of the larger ones at once; who has to do without is held up by other things
 
-	// fastRate is from how many bytes a second on a sender is worth a large buffer.
+	// fastRate is from how many bytes a second on a sender is worth a larger buffer.
 	fastRate = 1 << 20
 
 	// gather is how long bytes that came wait for more, so that those of a slow sender are written, too.
 	gather = time.Second
 )
 
-// buffers are large buffers, of which there are only so many at once.
+// buffers are those of one size, of which there are only so many at once.
 type buffers struct {
 	used chan struct{} // holds something for each that is in use
-	pool sync.Pool     // of *[bufferSize]byte
+	pool sync.Pool     // of *[]byte
 }
 
-func newBuffers() *buffers {
-	return &buffers{used: make(chan struct{}, maxLarge), pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}}
+// largerBuffers returns those that are larger than what everybody has.
+func largerBuffers() (larger [2]*buffers) {
+	for i, size := range []int{mediumSize, bufferSize} {
+		larger[i] = &buffers{used: make(chan struct{}, maxLarger), pool: sync.Pool{New: func() any { return new(make([]byte, size)) }}}
+	}
+	return larger
 }
 
 // buffer is what is read before it is written: much of who sends fast, little of who does not.
 type buffer struct {
-	from  *buffers
-	large *[bufferSize]byte
-	small []byte
-	slow  bool // the large one is not worth it any more
+	larger [2]*buffers
+	small  []byte
+	lent   *[]byte // of the larger ones, or nil
+	level  int     // one more than the size of lent
+	slow   bool    // lent is not worth it any more
 }
 
 // fill reads until the buffer is full, r gives an error, or bytes that came have waited for gather, and returns what was
-// read until the next call.
+// read until the next call. As long as bytes come fast, the buffer grows.
 func (b *buffer) fill(r io.Reader) (p []byte, err error) {
 	if b.slow {
 		b.release()
 	}
-	began := time.Now()
-	n := 0
-	if b.large == nil {
+	if b.lent != nil {
+		p = *b.lent
+	} else {
 		if b.small == nil {
 			b.small = make([]byte, smallSize)
 		}
-		n, err = fill(r, b.small, began)
-		if n < smallSize || err != nil || slowly(n, began) || !b.grow() {
-			return b.small[:n], err
-		}
-		copy(b.large[:], b.small)
+		p = b.small
 	}
-	more, err := fill(r, b.large[n:], began)
-	b.slow = slowly(n+more, began)
-	return b.large[:n+more], err
+	began := time.Now()
+	n, err := fill(r, p, began)
+	for err == nil && n == len(p) && !slowly(n, began) && b.grow(p) {
+		p = *b.lent
+		var more int
+		more, err = fill(r, p[n:], began)
+		n += more
+	}
+	b.slow = slowly(n, began)
+	return p[:n], err
 }
 
-// grow takes a large buffer, if there is one.
-func (b *buffer) grow() bool {
+// grow takes a larger buffer, if there is one, with what has been read so far.
+func (b *buffer) grow(read []byte) bool {
+	if b.level == len(b.larger) {
+		return false
+	}
+	from := b.larger[b.level]
 	select {
-	case b.from.used <- struct{}{}:
-		b.large = b.from.pool.Get().(*[bufferSize]byte)
-		return true
+	case from.used <- struct{}{}:
 	default:
 		return false
 	}
+	larger := from.pool.Get().(*[]byte)
+	copy(*larger, read)
+	b.giveBack()
+	b.level, b.lent = b.level+1, larger
+	return true
 }
 
-// release gives the large buffer back, if it has one.
+// release gives the larger buffer back, if it has one.
 func (b *buffer) release() {
-	if b.large != nil {
-		b.from.pool.Put(b.large)
-		<-b.from.used
-		b.large, b.slow = nil, false
+	b.giveBack()
+	b.level, b.lent, b.slow = 0, nil, false
+}
+
+func (b *buffer) giveBack() {
+	if b.lent != nil {
+		from := b.larger[b.level-1]
+		from.pool.Put(b.lent)
+		<-from.used
 	}
 }
 

@@ -20,27 +20,27 @@ func (s sender) Read(p []byte) (int, error) {
 
 func TestOnlyWhoSendsFastGetsALargeBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newBuffers()
+		all := largerBuffers()
 		fast, slow := sender{}, sender{50 * time.Millisecond} // 20 KiB/s
 		want := func(b *buffer, r io.Reader, bytes, large int) {
 			t.Helper()
-			if p, err := b.fill(r); len(p) != bytes || err != nil || len(all.used) != large {
-				t.Errorf("%d bytes were read, %v, with %d large buffers; want %d with %d", len(p), err, len(all.used), bytes, large)
+			if p, err := b.fill(r); len(p) != bytes || err != nil || len(all[1].used) != large {
+				t.Errorf("%d bytes were read, %v, with %d large buffers; want %d with %d", len(p), err, len(all[1].used), bytes, large)
 			}
 		}
-		changes := buffer{from: all}
+		changes := buffer{larger: all}
 		want(&changes, slow, smallSize, 0)
 		want(&changes, fast, bufferSize, 1)
 		want(&changes, fast, bufferSize, 1)
 		want(&changes, slow, 20<<10, 1)
 		want(&changes, slow, smallSize, 0)
 		var many []*buffer
-		for n := range maxLarge {
-			many = append(many, &buffer{from: all})
+		for n := range maxLarger {
+			many = append(many, &buffer{larger: all})
 			want(many[n], fast, bufferSize, n+1)
 		}
-		want(&changes, fast, smallSize, maxLarge)
+		want(&changes, fast, mediumSize, maxLarger)
 		many[0].release()
-		want(&changes, fast, bufferSize, maxLarge)
+		want(&changes, fast, bufferSize, maxLarger)
 	})
 }

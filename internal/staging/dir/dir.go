@@ -37,7 +37,7 @@ type Store struct {
 	reserve  int64
 	openFile func(path string, flag int) (file, error)
 	syncDir  func(path string) error
-	buffers  *buffers
+	buffers  [2]*buffers
 
 	entries singleflight.Group // those who wait for the next sync of the directory
 	syncing sync.Mutex         // held by the one that runs
@@ -69,7 +69,7 @@ func New(path string, o Options) (*Store, error) {
 		reserve:  o.Reserve,
 		openFile: openDisk,
 		syncDir:  syncDir,
-		buffers:  newBuffers(),
+		buffers:  largerBuffers(),
 	}, nil
 }
 

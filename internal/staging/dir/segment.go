@@ -105,7 +105,7 @@ type writer struct {
 
 // Copy implements [staging.Writer]. It ends early when ctx does; a read that blocks is r's own to end.
 func (w *writer) Copy(ctx context.Context, r io.Reader) error {
-	buf := buffer{from: w.store.buffers}
+	buf := buffer{larger: w.store.buffers}
 	defer buf.release()
 
 	for offset := w.mark.Size; ; {
