@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
@@ -14,18 +15,19 @@ func (s *system) stalled(t *testing.T, names ...string) (ids []string) {
 	t.Helper()
 	s.fault(t, "uploadcare", `{"path":"^/base/","action":"stall"}`)
 	t.Cleanup(func() { s.fault(t, "uploadcare", "") })
-	return s.sent(t, append([]string{"--provider", "uploadcare"}, names...)...)
+	return s.sent(t, "uploadcare", names...)
 }
 
-// sent puts files, and returns their ids.
-func (s *system) sent(t *testing.T, args ...string) (ids []string) {
+// sent puts files, one after the other, and returns their ids.
+func (s *system) sent(t *testing.T, provider string, names ...string) (ids []string) {
 	t.Helper()
-	r := slipway(t.Context(), append([]string{"put"}, args...)...)
-	if r.err != nil {
-		t.Fatalf("%+v", r)
-	}
-	for _, url := range strings.Fields(r.stdout) {
-		ids = append(ids, strings.TrimSuffix(strings.TrimPrefix(url, s.url+"/v1/files/"), "/content"))
+	for _, name := range names {
+		r := slipway(t.Context(), "put", "--json", "--provider", provider, name)
+		var told result
+		if err := json.Unmarshal([]byte(r.stdout), &told); err != nil || r.err != nil {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		ids = append(ids, string(told.Upload.ID))
 	}
 	return ids
 }
@@ -68,7 +70,7 @@ func TestCancelLeavesWhatHasEnded(t *testing.T) {
 	s := start(t)
 	folder(t)
 	write(t, "a.bin", "content")
-	id := s.sent(t, "--wait=false", "a.bin")[0]
+	id := s.sent(t, "uploadcare", "a.bin")[0]
 	become(t, id, upload.Completed)
 	r := slipway(t.Context(), "cancel", "--json", id)
 	if exitCode(r.err) != exitFailed || !strings.Contains(r.stdout, `"code":"not_cancelable","status":409`) {
@@ -81,7 +83,7 @@ func TestRemoveDeletesAndAsksAScriptNothing(t *testing.T) {
 	folder(t)
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
-	ids := s.sent(t, "a.bin", "b.bin")
+	ids := s.sent(t, "uploadcare", "a.bin", "b.bin")
 	for _, id := range ids {
 		become(t, id, upload.Completed)
 	}

@@ -50,14 +50,12 @@ func TestTheTableFits(t *testing.T) {
 }
 
 func TestListStopsAtItsLimit(t *testing.T) {
-	start(t)
+	s := start(t)
 	folder(t)
 	for _, name := range []string{"a", "b", "c"} {
 		write(t, name, name)
 	}
-	if r := slipway(t.Context(), "put", "a", "b", "c"); r.err != nil {
-		t.Fatalf("%+v", r)
-	}
+	s.sent(t, "uploadcare", "a", "b", "c")
 	r := slipway(t.Context(), "list", "--limit", "2", "--json")
 	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
 	var newest client.Upload
@@ -101,7 +99,7 @@ func TestListNarrowed(t *testing.T) {
 		write(t, name, name)
 	}
 	bad := s.rejected(t, "film.mp4")[0]
-	good := s.sent(t, "filter.txt", "a.bin")
+	good := s.sent(t, "uploadcare", "filter.txt", "a.bin")
 	for line, want := range map[string][]string{
 		"":                                   {good[1], good[0], bad},
 		"--name fil":                         {good[0], bad},

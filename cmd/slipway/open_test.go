@@ -23,7 +23,7 @@ func TestOpenGivesTheFileOrThePageToTheBrowser(t *testing.T) {
 	for name, value := range map[string]string{"SSH_CONNECTION": "", "SSH_TTY": "", "DISPLAY": ":0"} {
 		t.Setenv(name, value)
 	}
-	delivered := s.sent(t, "--provider", "uploadcare", "a.bin")[0]
+	delivered := s.sent(t, "uploadcare", "a.bin")[0]
 	become(t, delivered, upload.Completed)
 	waiting := s.stalled(t, "b.bin")[0]
 

@@ -16,7 +16,7 @@ import (
 func (s *system) rejected(t *testing.T, names ...string) (ids []string) {
 	t.Helper()
 	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
-	ids = s.sent(t, append([]string{"--provider", "cloudinary"}, names...)...)
+	ids = s.sent(t, "cloudinary", names...)
 	for _, id := range ids {
 		become(t, id, upload.Failed)
 	}

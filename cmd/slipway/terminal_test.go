@@ -137,7 +137,7 @@ func TestWatchDrawsItsTableInPlace(t *testing.T) {
 	x.shows("ID  …", ids[0]+"  canceled …  a.bin", ids[1]+"  pushing 0% …  b.bin")
 	x.resize(120, 12)
 	x.shows("ID  …  PROVIDER    PROGRESS  …  NAME", ids[0]+"  canceled  …  a.bin", ids[1]+"  pushing 0% …  uploadcare  ██████████░░░░░░░░░░  b.bin")
-	more := s.sent(t, "--provider", "uploadcare", "c.bin")
+	more := s.sent(t, "uploadcare", "c.bin")
 	x.shows("ID  …", ids[0]+"  canceled …", ids[1]+"  pushing 0% …", more[0]+"  pushing 0% …")
 	x.types(ctrlC)
 	x.ends(exitInterrupted)
@@ -178,7 +178,7 @@ func TestWatchOnATerminalEndsWithItsUploads(t *testing.T) {
 	x.shows("ID  …", id+"  canceled …", "slipway: the upload is canceled")
 
 	s.fault(t, "uploadcare", "")
-	id = s.sent(t, "b.bin")[0]
+	id = s.sent(t, "uploadcare", "b.bin")[0]
 	become(t, id, upload.Completed)
 	x = onTerminal(t, 80, 12, "slipway", "watch", id)
 	x.ends(0)
@@ -191,7 +191,7 @@ func TestRemoveAsksAPerson(t *testing.T) {
 	folder(t)
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
-	ids := s.sent(t, "a.bin", "b.bin")
+	ids := s.sent(t, "uploadcare", "a.bin", "b.bin")
 	for _, id := range ids {
 		become(t, id, upload.Completed)
 	}

@@ -95,6 +95,11 @@ func (u *watched) take(e client.Event) {
 	if e.Data.Pushed != nil {
 		u.Pushed = *e.Data.Pushed
 	}
+	switch e.Status {
+	case upload.Queued, upload.Pushing, upload.Retrying:
+		u.Received = u.Size
+	}
+	u.Progress = max(u.Progress, float64(u.Received+u.Pushed)/float64(2*max(u.Size, 1)))
 	if e.Data.Progress != nil {
 		u.Progress = *e.Data.Progress
 	}
@@ -230,6 +235,10 @@ func (w *watcher) take(ctx context.Context, e client.Event) error {
 		return nil
 	case u == nil:
 		return w.meet(ctx, e)
+	case e.Status == upload.Queued && u.Size == 0: // its length came after its beginning
+		if found, err := w.service.Get(ctx, u.ID); err == nil {
+			u.Size, u.ContentType = found.Size, found.ContentType
+		}
 	}
 	return w.happened(e, u)
 }

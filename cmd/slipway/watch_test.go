@@ -45,7 +45,7 @@ func TestWatchTellsTheWholeHistory(t *testing.T) {
 	folder(t)
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
-	id := s.sent(t, "a.bin")[0]
+	id := s.sent(t, "uploadcare", "a.bin")[0]
 	r := slipway(t.Context(), "watch", "--json", id)
 	if got, want := strings.Split(strings.TrimSpace(r.stdout), "\n"), s.log(t, id); r.err != nil || !slices.Equal(got, want) || len(want) < 3 {
 		t.Errorf("got %+v, want %s", r, want)
@@ -62,8 +62,8 @@ func TestWatchEndsWhenAllHaveEnded(t *testing.T) {
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
 	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
-	rejected := s.sent(t, "--provider", "cloudinary", "a.bin")[0]
-	taken := s.sent(t, "--provider", "uploadcare", "b.bin")[0]
+	rejected := s.sent(t, "cloudinary", "a.bin")[0]
+	taken := s.sent(t, "uploadcare", "b.bin")[0]
 	r := slipway(t.Context(), "watch", rejected, taken)
 	if exitCode(r.err) != exitNotDelivered || r.err.Error() != "1 of 2 uploads did not arrive" ||
 		!strings.Contains(r.stdout, rejected+"  failed  a.bin: ") || !strings.Contains(r.stdout, taken+"  completed  b.bin\n") {
@@ -138,11 +138,11 @@ func TestWatchMissesNothingWhereStreamsAreCut(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- watch.ExecuteContext(ctx) }()
 	for told.String() == "" { // what happened before it listened is not its to tell
-		become(t, s.sent(t, "a")[0], upload.Completed)
+		become(t, s.sent(t, "uploadcare", "a")[0], upload.Completed)
 	}
 	var want []string
 	for range 6 {
-		id := s.sent(t, "a")[0]
+		id := s.sent(t, "uploadcare", "a")[0]
 		become(t, id, upload.Completed)
 		want = append(want, s.log(t, id)...)
 	}
