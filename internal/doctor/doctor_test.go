@@ -27,9 +27,7 @@ import (
 	"slipway/internal/staging/dir"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(postgrestest.Main(m, migrate))
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 func migrate(ctx context.Context, url string) error {
 	return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))

@@ -2,7 +2,6 @@ package events_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"slipway/internal/events"
 	"slipway/internal/postgres"
@@ -19,16 +17,7 @@ import (
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 // hub runs a hub on a database of its own.
 func hub(t *testing.T) (*events.Hub, *pgxpool.Pool) {
@@ -145,4 +134,48 @@ func TestADeafHubWakesEverybodyNowAndThen(t *testing.T) {
 	if h.Listening() {
 		t.Error("the hub says that it listens")
 	}
+}
+
+func TestADeafHubAsksOnceForAllWhoHaveSeenAVersion(t *testing.T) {
+	_, pool := hub(t)
+	deaf := events.NewHub("postgres://nobody@127.0.0.1:1/none?connect_timeout=1", postgres.DefaultNames, slog.New(slog.DiscardHandler))
+	deaf.DB = pool
+	watches := map[upload.ID]*events.Watch{}
+	var changed upload.ID
+	for range 100 {
+		changed = upload.NewID()
+		happen(t, pool, changed)
+		w := deaf.Follow(changed)
+		defer w.Stop()
+		w.Saw(1)
+		watches[changed] = w
+	}
+	gone := deaf.Follow(upload.NewID())
+	defer gone.Stop()
+	gone.Saw(1)
+	looks, stop := deaf.Watch(changed)
+	defer stop()
+
+	before := pool.Stat().AcquireCount()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { deaf.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	for range 3 {
+		received(t, looks, "a look")
+	}
+	if asked := pool.Stat().AcquireCount() - before; asked < 2 || asked > 4 {
+		t.Errorf("in three looks the database was asked %d times", asked)
+	}
+	received(t, gone.News(), "an upload that is not there any more")
+	for id, w := range watches {
+		if len(w.News()) > 0 {
+			t.Errorf("%s has not changed, and there is news", id)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE slipway.uploads SET version = 2 WHERE id = $1`, changed); err != nil {
+		t.Fatal(err)
+	}
+	received(t, watches[changed].News(), "a change that was not announced")
 }

@@ -3,7 +3,6 @@ package fetch_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -19,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"go.uber.org/goleak"
 
 	"slipway/internal/crc32c"
 	"slipway/internal/fetch"
@@ -34,16 +32,7 @@ import (
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 const (
 	mib      = 1 << 20

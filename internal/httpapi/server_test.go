@@ -17,27 +17,12 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"go.uber.org/goleak"
 
-	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	err := goleak.Find(
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // ends within 10 s of its server
-	)
-	if err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 const patience = 10 * time.Second // after which a test gives up
 

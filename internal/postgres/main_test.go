@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"testing"
@@ -10,21 +9,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, migrate)
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 func migrate(ctx context.Context, url string) error {
 	return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))

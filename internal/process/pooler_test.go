@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"slipway/internal/config"
@@ -29,21 +28,7 @@ import (
 	"slipway/internal/process/worker"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	http.DefaultClient.CloseIdleConnections()
-	err := goleak.Find(
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // sleeps for 10 s before it looks whether it is to end
-	)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 // system is an API and a worker that send files to the simulators.
 type system struct {

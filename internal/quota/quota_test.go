@@ -1,9 +1,7 @@
 package quota_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
@@ -23,16 +20,7 @@ import (
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 const patience = 10 * time.Second // after which a test gives up
 

@@ -21,11 +21,7 @@ import (
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	}))
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 // place is a database and staging with a sweeper that runs.
 type place struct {

@@ -2,7 +2,7 @@
 //
 // A test binary has one throw-away server, started by the first test that asks, in memory where there is room:
 //
-//	func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m, migrate)) }
+//	func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 //
 //	func TestX(t *testing.T) { pool, err := pgxpool.New(t.Context(), postgrestest.New(t)) ... }
 package postgrestest
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"slipway/internal/postgres"
 	"slipway/internal/postgres/pgembed"
 )
 
@@ -54,6 +56,23 @@ func Main(m *testing.M, migrate func(ctx context.Context, url string) error) int
 	if err := current.remove(); err != nil {
 		fmt.Fprintln(os.Stderr, "postgrestest:", err)
 		return max(code, 1)
+	}
+	return code
+}
+
+// Migrated is Main with this program's schema. Where the tests have left goroutines behind, it says so and fails.
+func Migrated(m *testing.M) int {
+	code := Main(m, func(ctx context.Context, url string) error {
+		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
+	})
+	http.DefaultClient.CloseIdleConnections()
+	err := goleak.Find(
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // ends within 10 s of its server
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
 	}
 	return code
 }
