@@ -48,6 +48,9 @@ export const sending = signal<Batch>(nothing)
 /** Whether files are here that would be lost with this tab. */
 export const pending = computed(() => sending.value.chosen - sending.value.received - sending.value.failed)
 
+/** Why something waits that is tried again by itself. */
+export const heldUp = signal<string | null>(null)
+
 /** The uploads that this tab is sending. */
 export const mine = signal<ReadonlySet<string>>(new Set())
 
@@ -107,12 +110,14 @@ uppy.use(Tus, {
   },
   onShouldRetry(error, _attempt, _options, usual) {
     const answer = error.originalResponse
-    if (answer?.getStatus() === 401) {
+    const problem = answer && problemIn(answer.getStatus(), answer.getBody())
+    if (problem?.status === 401) {
       refused()
       return true // the next request waits until somebody is signed in
     }
-    if (answer?.getStatus() === 429) return passing.includes(problemIn(429, answer.getBody()).code) && usual(error)
-    return usual(error)
+    const again = problem?.status === 429 ? passing.includes(problem.code) : usual(error)
+    if (again && problem?.status !== 423) heldUp.value = problem?.message ?? 'The connection was lost.'
+    return again
   },
   onError(error) {
     const answer = 'originalResponse' in error ? error.originalResponse : null
@@ -127,6 +132,7 @@ uppy.on('files-added', (files) => {
 })
 uppy.on('upload-progress', (file) => {
   if (file?.tus?.uploadUrl) own(idIn(file.tus.uploadUrl))
+  heldUp.value = null
   recount()
 })
 uppy.on('upload-success', (file, answer) => {

@@ -1,7 +1,7 @@
 import Dashboard from '@uppy/dashboard'
 import { useEffect, useRef } from 'preact/hooks'
 import { limits } from '../limits'
-import { aboutToSend, choose, pending, provider, sending, turnedAway, uppy } from '../sender'
+import { aboutToSend, choose, heldUp, pending, provider, sending, turnedAway, uppy } from '../sender'
 import size from '../size'
 import { count, title } from '../words'
 import { dropAnywhere } from './anywhere'
@@ -96,6 +96,7 @@ function Safety() {
     return (
       <p class="safety" role="status">
         <strong>Keep this tab open.</strong> {left} {pending.value === 1 ? 'is' : 'are'} still coming in{paused > 0 && `, ${paused} paused`}.
+        {heldUp.value && <span class="held-up">{heldUp.value} It is tried again by itself.</span>}
       </p>
     )
   }
