@@ -60,7 +60,7 @@ type Caller struct {
 	Provider string // "" is any
 
 	KeyPrefix string // of the API key that is shown, for the log
-	keyID     string
+	keyID     string // of the API key that is shown, or with which what is shown was made
 }
 
 // May tells whether the caller has the right.
@@ -148,6 +148,22 @@ func (a *Authenticator) Identify(ctx context.Context, s Shown) (Caller, error) {
 		return Caller{User: a.DevUser, By: ByDevUser, Rights: everything}, nil
 	}
 	return Caller{}, unauthorized("Send a token in the header Authorization: Bearer <token>.", nil)
+}
+
+// While returns a context that ends with ctx, and when what the caller has shown is not good any more: it has run out, or the
+// API key that it is, or was made with, was revoked or has run out, which is noticed within 2 s. cancel lets its resources go.
+func (a *Authenticator) While(ctx context.Context, who Caller) (_ context.Context, cancel context.CancelFunc) {
+	cancel = func() {}
+	if !who.Until.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, who.Until)
+	}
+	if who.keyID == "" || a.Keys == nil {
+		return ctx, cancel
+	}
+	before := cancel
+	ctx, end := context.WithCancel(ctx)
+	stop := a.Keys.whenGone(who.keyID, end)
+	return ctx, func() { stop(); end(); before() }
 }
 
 // bearer tells the kinds of tokens apart by what they begin with. Each is checked with its own key alone.

@@ -66,9 +66,13 @@ type Keys struct {
 	reads singleflight.Group
 	news  *rate.Limiter
 
-	mu   sync.Mutex
-	used map[string]time.Time // by id: when it was last written down, or tried to
+	mu       sync.Mutex
+	used     map[string]time.Time          // by id: when it was last written down, or tried to
+	watchers map[string]map[*keyWatch]bool // by id
 }
+
+// keyWatch is what is to end with a key.
+type keyWatch struct{ end func() }
 
 // keyRing is every key that was good at a moment.
 type keyRing struct {
@@ -79,7 +83,7 @@ type keyRing struct {
 
 // NewKeys returns the keys in a database.
 func NewKeys(db postgres.DB, log *slog.Logger) *Keys {
-	return &Keys{db: db, log: log, news: rate.NewLimiter(newKeysRate, newKeysBurst), used: map[string]time.Time{}}
+	return &Keys{db: db, log: log, news: rate.NewLimiter(newKeysRate, newKeysBurst), used: map[string]time.Time{}, watchers: map[string]map[*keyWatch]bool{}}
 }
 
 // since returns the keys as they were at a time, or later.
@@ -147,6 +151,68 @@ func (k *Keys) alive(ctx context.Context, id string) (bool, error) {
 		return false, err
 	}
 	return ring.ids[id], nil
+}
+
+// whenGone has end called once the key is not good any more, while Run runs, unless stop is called before. end returns at once.
+func (k *Keys) whenGone(id string, end func()) (stop func()) {
+	w := &keyWatch{end}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.watchers[id] == nil {
+		k.watchers[id] = map[*keyWatch]bool{}
+	}
+	k.watchers[id][w] = true
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.watchers[id], w)
+		if len(k.watchers[id]) == 0 {
+			delete(k.watchers, id)
+		}
+	}
+}
+
+// Run ends what lasts longer than the keys that it was asked for with, until ctx ends. However much that is, it reads the keys
+// once a second, and only while there is something.
+func (k *Keys) Run(ctx context.Context) {
+	tick := time.NewTicker(keysFresh / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !k.watched() {
+			continue
+		}
+		ring, err := k.since(ctx, time.Now().Add(-keysFresh/2))
+		if err != nil {
+			continue // nobody can tell; whoever asks anew is told so
+		}
+		k.endWithout(ring)
+	}
+}
+
+func (k *Keys) watched() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.watchers) > 0
+}
+
+// endWithout ends what depends on keys that are not on the ring.
+func (k *Keys) endWithout(ring *keyRing) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, watchers := range k.watchers {
+		if ring.ids[id] {
+			continue
+		}
+		for w := range watchers {
+			w.end()
+		}
+		delete(k.watchers, id)
+	}
 }
 
 // noteUse writes down now and then that a key is used. That it cannot is nothing to the caller.

@@ -82,5 +82,5 @@ func (a *Authenticator) holder(ctx context.Context, token string) (Caller, error
 		return Caller{}, unauthorized("The token has been revoked.", nil)
 	}
 	return Caller{User: user, By: ByUploadToken, Rights: Read | Send, MaxBytes: claims.MaxBytes, Provider: claims.Provider,
-		Until: claims.ExpiresAt.Add(leeway)}, nil
+		Until: claims.ExpiresAt.Add(leeway), keyID: claims.Key}, nil
 }

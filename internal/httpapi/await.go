@@ -8,21 +8,23 @@ import (
 	"slipway/internal/upload"
 )
 
-// await returns the upload as soon as done says so of it, or as it is when the time is over or the server stops.
-func (a *API) await(user string, id upload.ID, wait time.Duration, done func(upload.Upload) bool) (upload.Upload, error) {
-	news, stop := a.Hub.Watch(id)
-	defer stop()
-	ctx, cancel := context.WithTimeout(a.server.stopping, wait)
+// await returns the upload as soon as done says so of it, or as it is when the time is over or ctx ends, which ends when
+// the server stops.
+func (a *API) await(ctx context.Context, user string, id upload.ID, wait time.Duration, done func(upload.Upload) bool) (upload.Upload, error) {
+	watch := a.Hub.Follow(id)
+	defer watch.Stop()
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		u, err := a.looks.at(lookKey{user, id}, func() (upload.Upload, error) { return a.find(user, id) })
 		if err != nil || done(u) {
 			return u, err
 		}
+		watch.Saw(u.Version)
 		select {
 		case <-ctx.Done():
 			return u, nil
-		case <-news:
+		case <-watch.News():
 		}
 	}
 }

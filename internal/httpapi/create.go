@@ -269,7 +269,7 @@ func (a *API) accept(c *fiber.Ctx, r ingest.Request, s ingest.Staged) (upload.Up
 // awaitEnd returns the upload when nothing more happens to it, or as it is when the time is over. It has
 // been accepted: that the database cannot be asked now takes nothing from that.
 func (a *API) awaitEnd(u upload.Upload, wait time.Duration) upload.Upload {
-	latest, err := a.await(u.UserID, u.ID, wait, func(u upload.Upload) bool { return u.Status.Final() })
+	latest, err := a.await(a.server.stopping, u.UserID, u.ID, wait, func(u upload.Upload) bool { return u.Status.Final() })
 	if err != nil {
 		a.server.opts.Log.Warn("an accepted upload cannot be waited for", "upload_id", u.ID, "err", err)
 		return u

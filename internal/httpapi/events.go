@@ -150,7 +150,7 @@ func (a *API) streamEvents(c *fiber.Ctx, only upload.ID, after int64, given bool
 		return errDraining()
 	}
 	who := caller(c)
-	s := &eventStreamer{api: a, user: strings.Clone(who.User), only: only, until: who.Until, last: after}
+	s := &eventStreamer{api: a, user: strings.Clone(who.User), only: only, who: who, last: after}
 	s.follower = a.Feed.Follow(s.user, only)
 	if err := s.begin(given); err != nil {
 		s.follower.Close()

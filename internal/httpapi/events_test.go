@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/tmaxmax/go-sse"
 
+	"slipway/internal/auth"
 	"slipway/internal/events"
 	"slipway/internal/postgres"
 	"slipway/internal/upload"
@@ -347,6 +348,42 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	sub.wantEnd() // within the 30 s that clocks may differ, less 29
 }
 
+// Streams of one key end with it, those of another go on; and the keys are not read for each of them.
+func TestAStreamEndsWithTheKeyThatItWasAskedWith(t *testing.T) {
+	s := open(t, nil)
+	made := func() (key postgres.APIKey, byKey, byToken string) {
+		secret, key := auth.NewKey("backend", []string{auth.ActScope})
+		key, err := postgres.InsertKey(t.Context(), s.pool, key, 0)
+		must(t, err)
+		token := into[tokenAnswer](t, s.do(t, "POST", "/v1/tokens", strings.NewReader(`{"user_id":"alice"}`), "Authorization: Bearer "+secret), http.StatusOK).Token
+		return key, "Authorization: Bearer " + secret, "Authorization: Bearer " + token
+	}
+	revoked, byKey, byToken := made()
+	_, otherKey, otherToken := made()
+	ends := []*subscriber{s.subscribe(t, eventsPath, "", byKey, auth.UserHeader+": alice"), s.subscribe(t, eventsPath, "", byToken)}
+	stays := []*subscriber{s.subscribe(t, eventsPath, "", otherKey, auth.UserHeader+": alice"), s.subscribe(t, eventsPath, "", otherToken), s.subscribe(t, eventsPath, "")}
+	for _, sub := range append(ends, stays...) {
+		sub.event()
+	}
+	for range 50 {
+		s.subscribe(t, eventsPath, "", otherToken).event()
+	}
+	waitFor(t, func() bool { return s.api.Feed.Followers() == 55 })
+	before, began := s.pool.Stat().AcquireCount(), time.Now()
+	_, err := postgres.RevokeKey(t.Context(), s.pool, revoked.ID)
+	must(t, err)
+	for _, sub := range ends {
+		sub.wantEnd()
+	}
+	if asked := s.pool.Stat().AcquireCount() - before; asked > 3+int64(time.Since(began)/time.Second) {
+		t.Errorf("the database was asked %d times in %s", asked, time.Since(began))
+	}
+	s.put(t, "a.txt")
+	for _, sub := range stays {
+		sub.event()
+	}
+}
+
 func TestWhoDoesNotReadIsCutOffAndResumes(t *testing.T) {
 	s := open(t, func(_ *API, o *Options) { o.SlowReader = 500 * time.Millisecond })
 	u := s.put(t, "a.txt")
@@ -434,6 +471,7 @@ func TestAnotherProcessGoesOnWithAStream(t *testing.T) {
 // hearing returns what a process of its own hears, at a database's address.
 func hearing(t *testing.T, a *API, url string) (*events.Hub, *events.Feed) {
 	hub := events.NewHub(url, postgres.DefaultNames, discard())
+	hub.DB = a.Pool
 	feed := events.NewFeed(hub, a.Pool, discard())
 	ctx, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"slipway/internal/auth"
 	"slipway/internal/events"
 	"slipway/internal/upload"
 )
@@ -28,7 +29,7 @@ type eventStreamer struct {
 	api      *API
 	user     string
 	only     upload.ID // "": all of the user's
-	until    time.Time // zero: for as long as the client likes
+	who      auth.Caller
 	follower *events.Follower
 
 	conn   net.Conn
@@ -72,11 +73,8 @@ func (s *eventStreamer) begin(given bool) error {
 func (s *eventStreamer) run(ctx context.Context, conn net.Conn) {
 	defer s.follower.Close()
 	s.conn = conn
-	if !s.until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, s.until)
-		defer cancel()
-	}
+	ctx, cancel := s.api.Auth.While(ctx, s.who)
+	defer cancel()
 	if !s.send(s.first) {
 		return
 	}

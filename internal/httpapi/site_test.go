@@ -65,11 +65,14 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 	must(t, store.Claim(t.Context(), "slipway-test"))
 
 	hub := events.NewHub(databaseURL, postgres.DefaultNames, log)
+	hub.DB = pool
 	feed := events.NewFeed(hub, pool, log)
+	keys := auth.NewKeys(pool, log)
 	listening, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { hub.Run(listening) })
 	parts.Go(func() { feed.Run(listening) })
+	parts.Go(func() { keys.Run(listening) })
 	t.Cleanup(func() { stop(); parts.Wait() })
 
 	tokens, err := auth.NewTokens([]byte(jwtSecret), "slipway-test")
@@ -78,7 +81,7 @@ func open(t testing.TB, change func(*API, *Options)) *site {
 	must(t, err)
 	a := &API{
 		Cursors: cursors,
-		Auth:    auth.New(auth.Options{Secret: jwtSecret, Keys: auth.NewKeys(pool, log), Tokens: tokens}),
+		Auth:    auth.New(auth.Options{Secret: jwtSecret, Keys: keys, Tokens: tokens}),
 		Ingest: &ingest.Ingest{
 			Pool: pool, Queue: queue, Staging: store, Log: log,
 			Providers: []string{"uploadcare", "cloudinary"}, DefaultProvider: "uploadcare",

@@ -41,7 +41,9 @@ func (a *API) getUpload(c *fiber.Ctx) error {
 	known, behind := copyOf(c, etag(u))
 	if wait, _ := preferredWait(c); wait > 0 && !behind && (known || !u.Status.Final()) {
 		seen := u.Version
-		if u, err = a.await(user(c), id, wait, func(u upload.Upload) bool { return u.Version != seen }); err != nil {
+		ctx, cancel := a.Auth.While(a.server.stopping, caller(c))
+		defer cancel()
+		if u, err = a.await(ctx, user(c), id, wait, func(u upload.Upload) bool { return u.Version != seen }); err != nil {
 			return err
 		}
 		known = known && u.Version == seen

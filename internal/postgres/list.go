@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -186,4 +187,23 @@ func (f UploadFilter) lookThrough(ctx context.Context, db Querier, a args) (Uplo
 	p, err := f.page(ctx, db, `SELECT unnest(@named::uuid[]) AS id`, f.withArgs(args{"named": named}))
 	p.Next = next
 	return p, err
+}
+
+// Versions returns the versions of uploads, whoever owns them. One that is not there has none.
+func Versions(ctx context.Context, db Querier, ids []upload.ID) (map[upload.ID]int64, error) {
+	rows, err := db.Query(ctx, `SELECT id, version FROM slipway.uploads WHERE id = ANY (@ids::uuid[])`, args{"ids": ids})
+	if err != nil {
+		return nil, fmt.Errorf("read versions: %w", err)
+	}
+	versions := make(map[upload.ID]int64, len(ids))
+	var id upload.ID
+	var version int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &version}, func() error {
+		versions[id] = version
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read versions: %w", err)
+	}
+	return versions, nil
 }

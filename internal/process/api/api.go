@@ -75,6 +75,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	hub := events.NewHub(c.Database.DirectURL.Reveal(), base.Names, log)
+	hub.DB = base.Pool
 	feed := events.NewFeed(hub, base.Pool, log)
 	server := httpapi.New(httpapi.Options{
 		Log:            log,
@@ -130,6 +131,9 @@ func Run(ctx context.Context, o Options) error {
 	parts.Go(func() { feed.Run(listening) })
 	if who.KeySet != nil {
 		parts.Go(func() { who.KeySet.Run(listening) })
+	}
+	if who.Keys != nil {
+		parts.Go(func() { who.Keys.Run(listening) })
 	}
 	defer parts.Wait()
 	defer stop()
