@@ -12,8 +12,10 @@ const (
 	smallSize  = 4 << 10   // as much for who sends slowly: there may be thousands of them
 	maxLarger  = 64        // of each of the larger ones at once; who has to do without is held up by other things
 
-	// fastRate is from how many bytes a second on a sender is worth a larger buffer.
+	// fastRate is from how many bytes a second on a sender is worth a larger buffer. What comes within grace comes fast: it may
+	// be this machine that is slow.
 	fastRate = 1 << 20
+	grace    = 50 * time.Millisecond
 
 	// gather is how long bytes that came wait for more, so that those of a slow sender are written, too.
 	gather = time.Second
@@ -101,7 +103,7 @@ func (b *buffer) giveBack() {
 }
 
 func slowly(n int, began time.Time) bool {
-	return float64(n) < fastRate*time.Since(began).Seconds()
+	return float64(n) < fastRate*(time.Since(began)-grace).Seconds()
 }
 
 // fill reads into p until it is full, r gives an error, or bytes keep coming so slowly that they have waited since began for gather.
