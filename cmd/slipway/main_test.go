@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"maps"
@@ -87,7 +88,7 @@ func start(t *testing.T) *system {
 	t.Cleanup(func() { _ = sims.Close() })
 	s := &system{sim: sims.URL, env: map[string]string{
 		"DATABASE_URL": original(t), "STAGING_DIR": t.TempDir(), "STAGING_RESERVE": "0", "MAX_UPLOAD_BYTES": "64MiB",
-		"DEV_USER": "user_123", "HOST": "127.0.0.1", "DRAIN_TIMEOUT": "5s",
+		"DEV_USER": "user_123", "AUTH_JWT_SECRET": rand.Text() + rand.Text(), "HOST": "127.0.0.1", "DRAIN_TIMEOUT": "5s",
 	}}
 	maps.Copy(s.env, sims.Env())
 	c, err := config.Load(config.Options{Environ: pairsOf(s.env), Need: config.NeedDatabase | config.NeedAPI | config.NeedWorker})

@@ -58,7 +58,7 @@ func putCommand() *cobra.Command {
 			if err != nil {
 				return misused("%w", err)
 			}
-			show := newShow(cmd.ErrOrStderr())
+			show := newShow(cmd.Context(), cmd.ErrOrStderr())
 			defer show.close()
 			service, err := serviceTelling(show.line)
 			if err != nil {
@@ -117,6 +117,7 @@ type result struct {
 	Received int64          `json:"received_bytes,omitempty"` // of a file that was broken off: from where it goes on
 	Error    *fault         `json:"error,omitempty"`
 
+	row  int  // among the files
 	told bool // the person knows
 }
 
@@ -137,8 +138,8 @@ type putter struct {
 
 // run sends the files, some at a time, and, if it is to wait, watches each arrive once it is sent.
 func (p *putter) run(ctx context.Context, paths []string) error {
-	for _, path := range once(paths, p.show) {
-		p.results = append(p.results, &result{File: path})
+	for row, path := range once(paths, p.show) {
+		p.results = append(p.results, &result{File: path, row: row})
 	}
 	var files sync.WaitGroup
 	sending, watching := make(chan struct{}, sentAtOnce), make(chan struct{}, watchedAtOnce)

@@ -35,7 +35,7 @@ func (p *putter) send(ctx context.Context, r *result) {
 		r.Error = &fault{Detail: "not sent: interrupted."}
 		return
 	}
-	leg := p.show.begin(name, "to Slipway", info.Size())
+	leg := p.show.begin(r.row, name, "to Slipway", info.Size())
 	began, offset := time.Now(), int64(0)
 	u, err := p.service.Put(ctx, client.File{
 		Name: filepath.Base(r.File), Size: info.Size(), Content: f,
@@ -101,6 +101,8 @@ func (p *putter) unsent(ctx context.Context, r *result, place *bookmarked, total
 		onward = fmt.Sprintf(" It may have come in all the same; `%s` finds out, and goes on.", p.command(r.File))
 	case place.entry.Received > 0:
 		onward = fmt.Sprintf(" `%s` goes on at %s.", p.command(r.File), percent(place.entry.Received, total))
+	case interrupted(ctx):
+		onward = fmt.Sprintf(" `%s` goes on.", p.command(r.File))
 	}
 	switch {
 	case interrupted(ctx) && unknown && onward == "":
@@ -238,7 +240,7 @@ func (p *bookmarked) close() {
 // await watches the upload until nothing more happens to it.
 func (p *putter) await(ctx context.Context, r *result) {
 	name := printable(filepath.Base(r.File))
-	leg := p.show.begin(name, "to "+r.Upload.Provider, r.Upload.Size)
+	leg := p.show.begin(r.row, name, "to "+r.Upload.Provider, r.Upload.Size)
 	said := ""
 	u, err := p.service.Await(ctx, r.Upload.ID, func(u client.Upload) {
 		leg.at(u.Pushed)

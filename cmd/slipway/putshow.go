@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync"
@@ -22,10 +23,14 @@ type show struct {
 	mu sync.Mutex
 }
 
-func newShow(out io.Writer) *show {
+// newShow begins to show on out what goes on until ctx ends, or it is closed.
+func newShow(ctx context.Context, out io.Writer) *show {
 	s := &show{out: out, columns: columnsOf(out)}
 	if s.columns > 0 {
 		s.bars = mpb.New(mpb.WithOutput(out), mpb.WithRefreshRate(100*time.Millisecond))
+		context.AfterFunc(ctx, func() {
+			_, _ = io.WriteString(out, "\r") // the terminal has echoed ^C, and the bars are drawn from where the cursor stands
+		})
 	}
 	return s
 }
@@ -75,8 +80,8 @@ type leg struct {
 	told  time.Time
 }
 
-// begin shows the beginning of a leg.
-func (s *show) begin(name, to string, total int64) *leg {
+// begin shows the beginning of a leg of the file in a row.
+func (s *show) begin(row int, name, to string, total int64) *leg {
 	now := time.Now()
 	l := &leg{show: s, name: name, to: to, total: total, since: now, told: now}
 	l.state("")
@@ -91,6 +96,7 @@ func (s *show) begin(name, to string, total int64) *leg {
 			decor.Percentage(decor.WC{W: 5}),
 		),
 		mpb.AppendDecorators(decor.Any(l.numbers)),
+		mpb.BarPriority(row),
 	)
 	l.bar.SetTotal(total, false)
 	return l

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"slipway/internal/crc32c"
@@ -71,6 +72,19 @@ func (s *tusService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get(brokenAfter) != "" {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// methods are those by which it was asked, in their order.
+func (s *tusService) methods() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.asked, " ")
+}
+
+func (s *tusService) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = nil
 }
 
 func (s *tusService) answer(w http.ResponseWriter, r *http.Request) {
