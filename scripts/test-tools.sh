@@ -4,6 +4,7 @@
 set -euo pipefail
 scripts="$(dirname "${BASH_SOURCE[0]}")"
 
+"$scripts/install-postgres.sh"
 "$scripts/fetch-pgbouncer.sh"
 "$scripts/fetch-nginx.sh"
 "$scripts/install-chromium.sh"
