@@ -9,7 +9,6 @@ import { authorization, confirmed, refused, signedIn, signedOut } from './sessio
 import size from './size'
 import { refresh } from './uploads'
 import { begunFor, idIn, storage } from './unfinished'
-import { title } from './words'
 
 type Meta = { provider: string }
 
@@ -35,14 +34,15 @@ export const turnedAway = signal<{ name: string; why: string }[]>([])
 export interface Batch {
   chosen: number
   received: number
-  /** Sent, and refused; or given up. */
+  /** Given up, though they may be tried again. */
   failed: number
+  why: string
   paused: number
   /** Shown by Uppy, those too that have just come in. */
   held: number
 }
 
-const nothing: Batch = { chosen: 0, received: 0, failed: 0, paused: 0, held: 0 }
+const nothing: Batch = { chosen: 0, received: 0, failed: 0, why: '', paused: 0, held: 0 }
 export const sending = signal<Batch>(nothing)
 
 /** Whether files are here that would be lost with this tab. */
@@ -143,8 +143,16 @@ uppy.on('upload-success', (file, answer) => {
   if (answer.uploadURL) void refresh(idIn(answer.uploadURL))
   setTimeout(() => uppy.getFile(file.id)?.progress.uploadComplete && uppy.removeFile(file.id), 1500)
 })
-uppy.on('upload-error', recount)
+uppy.on('upload-error', (file, error, answer) => {
+  recount()
+  if (!file || !answer || answer.status >= 500) return
+  // What was refused for good is not to be sent again as it is.
+  turnedAway.value = [...turnedAway.value, { name: file.name, why: error.message }]
+  queueMicrotask(() => uppy.removeFile(file.id))
+})
+uppy.on('upload', recount)
 uppy.on('upload-retry', recount)
+uppy.on('retry-all', recount)
 uppy.on('upload-pause', recount)
 uppy.on('pause-all', recount)
 uppy.on('resume-all', recount)
@@ -156,8 +164,9 @@ uppy.on('cancel-all', recount)
 
 function recount() {
   const files = uppy.getFiles()
-  const under = files.filter((f) => !f.progress.uploadComplete)
-  sending.value = { ...sending.value, held: files.length, failed: under.filter((f) => f.error).length, paused: under.filter((f) => f.isPaused && !f.error).length }
+  const failed = files.filter((f) => f.error && !f.progress.uploadComplete)
+  const paused = files.filter((f) => f.isPaused && !f.error && !f.progress.uploadComplete)
+  sending.value = { ...sending.value, held: files.length, failed: failed.length, why: failed[0]?.error ?? '', paused: paused.length }
 }
 
 function own(id: string) {
@@ -170,9 +179,6 @@ export function takeBack(id: string): boolean {
   if (file) uppy.removeFile(file.id)
   return file !== undefined
 }
-
-/** Where the files of the batch go, in words. */
-export const destinations = (): string => [...new Set(uppy.getFiles().map((f) => title(f.meta.provider)))].join(' and ')
 
 addEventListener('beforeunload', (event) => pending.value > 0 && event.preventDefault())
 

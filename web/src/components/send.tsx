@@ -67,7 +67,7 @@ function Drop() {
   useEffect(() => {
     uppy.use(Dashboard, {
       id: 'Dashboard', target: place.current!, inline: true, width: '100%', height: '100%', theme: 'auto', singleFileFullScreen: false,
-      proudlyDisplayPoweredByUppy: false, hideProgressAfterFinish: true, hideUploadButton: true, showRemoveButtonAfterComplete: false,
+      proudlyDisplayPoweredByUppy: false, hideProgressAfterFinish: true, hideUploadButton: true, disableInformer: true, showRemoveButtonAfterComplete: false,
       fileManagerSelectionType: 'files', onDragOver: aboutToSend, locale: { strings },
     })
     const dashboard = uppy.getPlugin<Dashboard<any, any>>('Dashboard')!
@@ -89,7 +89,7 @@ function Drop() {
 
 /** Whether the tab may be closed. */
 function Safety() {
-  const { chosen, received, failed, paused } = sending.value
+  const { chosen, received, failed, why, paused } = sending.value
   if (chosen === 0) return <p class="safety" role="status" />
   if (pending.value > 0) {
     const left = pending.value === chosen ? count(chosen, 'file') : `${pending.value} of ${count(chosen, 'file')}`
@@ -101,12 +101,12 @@ function Safety() {
     )
   }
   if (failed > 0) {
-    return <p class="safety bad" role="status">{received > 0 ? `${count(received, 'file is', 'files are')} here; ` : ''}{count(failed, 'file')} did not come in.</p>
+    return <p class="safety bad" role="status">{received > 0 ? `${count(received, 'file is', 'files are')} here; ` : ''}{count(failed, 'file')} did not come in. {why}</p>
   }
   return (
     <p class="safety good" role="status">
       <Check />
-      <span><strong>It is safe to close this tab.</strong> {received === 1 ? 'The file is here. It is' : `All ${received} files are here. They are`} delivered whether this page is open or not.</span>
+      <span><strong>It is safe to close this tab.</strong> {received === 1 ? 'The file is here. It is' : `${received === 2 ? 'Both' : `All ${received}`} files are here. They are`} delivered whether this page is open or not.</span>
     </p>
   )
 }
