@@ -37,6 +37,7 @@ var roles = map[string]func(context.Context, []string) error{
 	"receive": receive,
 	"put":     put,
 	"read":    read,
+	"follow":  followPlainly,
 }
 
 const (
@@ -58,6 +59,7 @@ type options struct {
 	uploads int   // large files at once
 	slow    int   // clients that send slowly at once
 	polls   int   // questions in a round
+	streams int   // event streams at once
 	rows    int   // uploads in the database, at most
 	only    string
 	parent  string // of the folder for everything
@@ -80,6 +82,7 @@ var sections = []section{
 	{"lanes", measureLanes},
 	{"memory", measureMemory},
 	{"reads", measureReads},
+	{"streams", measureStreams},
 }
 
 func parse(args []string) (options, error) {
@@ -99,6 +102,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.uploads, "uploads", 10, "large files at once while memory is watched")
 	f.IntVar(&o.slow, "slow", 1000, "clients that send slowly by tus at once")
 	f.IntVar(&o.polls, "polls", 4000, "questions in a round of reads")
+	f.IntVar(&o.streams, "streams", 1000, "event streams at once, at least 200")
 	f.IntVar(&o.rows, "rows", 1_000_000, "uploads in the database for the last round of reads")
 	f.StringVar(&o.only, "only", strings.Join(names, ","), "what to measure")
 	f.StringVar(&o.parent, "dir", "", "where to make the temporary folder (default: the system's)")
@@ -111,8 +115,8 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("-only %s: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.backlog < 1 || o.parts < 1 || o.uploads < 1 || o.slow < 1 || o.polls < 1 || o.rows < fewRows {
-		return o, errors.New("every number must be at least 1, a large file has at least 16 MiB, and there are at least 1000 rows")
+	if o.rounds < 1 || *size < 16 || o.small < 1 || o.clients < 1 || o.latency < 1 || o.backlog < 1 || o.parts < 1 || o.uploads < 1 || o.slow < 1 || o.polls < 1 || o.streams < 200 || o.rows < fewRows {
+		return o, errors.New("every number must be at least 1, a large file has at least 16 MiB, and there are at least 1000 rows and 200 streams")
 	}
 	o.size = *size * mib
 	return o, nil
