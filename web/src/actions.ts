@@ -102,10 +102,9 @@ export async function cancelMany(uploads: Upload[]): Promise<void> {
     })
     if (!yes) return
   }
-  await each(which, async (u) => {
-    const ended = await post<Upload>(u.links.cancel!)
+  await each(which, (u) => {
     takeBack(u.id)
-    return ended
+    return post<Upload>(u.links.cancel!)
   })
 }
 
@@ -124,10 +123,9 @@ export async function deleteMany(uploads: Upload[]): Promise<void> {
     no: 'Keep',
   })
   if (!yes) return
-  await each(which, async (u) => {
-    const ended = await remove<Upload>(u.links.self)
+  await each(which, (u) => {
     takeBack(u.id)
-    return ended
+    return remove<Upload>(u.links.self)
   })
 }
 

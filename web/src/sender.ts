@@ -8,7 +8,7 @@ import { say } from './notices'
 import { authorization, confirmed, refused, signedIn, signedOut } from './session'
 import size from './size'
 import { refresh } from './uploads'
-import { begunFor, idIn, storage } from './unfinished'
+import { begunFor, forget, idIn, storage } from './unfinished'
 
 type Meta = { provider: string }
 
@@ -173,11 +173,15 @@ function own(id: string) {
   if (!mine.value.has(id)) mine.value = new Set([...mine.value, id])
 }
 
-/** Takes back the file of an upload that this tab is sending, and tells whether there was one. */
-export function takeBack(id: string): boolean {
+/** Sends no more of the file of an upload, where it is this tab that sends it. */
+export function takeBack(id: string): void {
   const file = uppy.getFiles().find((f) => !f.progress.uploadComplete && f.tus?.uploadUrl && idIn(f.tus.uploadUrl) === id)
-  if (file) uppy.removeFile(file.id)
-  return file !== undefined
+  if (!file) return
+  const { uploaders } = uppy.getPlugin<Tus<Meta, TusBody>>('Tus')!
+  void uploaders[file.id]?.abort(false)
+  uploaders[file.id] = null // else removing the file would end the upload by tus, too, which is being ended already
+  forget(id)
+  uppy.removeFile(file.id)
 }
 
 addEventListener('beforeunload', (event) => pending.value > 0 && event.preventDefault())

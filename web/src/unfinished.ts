@@ -28,8 +28,13 @@ const of = (fingerprint: string) => all().filter((p) => p.urlStorageKey.startsWi
 /** The provider of the upload that was begun with this file of Uppy's; null where none was. */
 export const begunFor = (fileID: string): string | null => of(`tus-${fileID}-`)[0]?.metadata['provider'] ?? null
 
+const thatMade = (id: string) => all().filter((p) => p.uploadUrl !== null && idIn(p.uploadUrl) === id)
+
 /** Whether the upload with this id goes on when its file is chosen here again. */
-export const resumable = (id: string): boolean => all().some((p) => p.uploadUrl !== null && idIn(p.uploadUrl) === id)
+export const resumable = (id: string): boolean => thatMade(id).length > 0
+
+/** Has the file of the upload with this id begin anew when it is chosen again. */
+export const forget = (id: string): void => thatMade(id).forEach((p) => localStorage.removeItem(p.urlStorageKey))
 
 /** Where tus-js-client keeps what it has begun. */
 export const storage: Storage = {

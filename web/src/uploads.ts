@@ -35,6 +35,7 @@ export const loading = signal(true)
 export const problem = signal<string | null>(null)
 
 const pageSize = 50
+const mostInPage = 100 // that the API gives
 
 const known = new Map<string, Signal<Upload>>()
 
@@ -62,7 +63,7 @@ export async function reload(enough = Math.max(listed.value.length, pageSize)): 
   loading.value = true
   try {
     const found: Upload[] = []
-    let path: string | null = listPath()
+    let path: string | null = listPath(Math.min(enough, mostInPage))
     while (path !== null && found.length < enough) {
       const page: Page = await get<Page>(path)
       if (mine !== asked) return
@@ -106,9 +107,9 @@ export async function loadMore(): Promise<void> {
 // inOrder is newest first: ids sort by creation.
 const inOrder = (ids: string[]): string[] => [...new Set(ids)].sort().reverse()
 
-function listPath(): string {
+function listPath(limit: number): string {
   const { group, provider, name } = filter.value
-  const query = new URLSearchParams({ limit: String(pageSize) })
+  const query = new URLSearchParams({ limit: String(limit) })
   if (group !== 'all') query.set('status', groups[group].statuses.join())
   if (provider) query.set('provider', provider)
   if (name) query.set('q', name)
@@ -151,35 +152,39 @@ export async function refresh(id: string): Promise<void> {
   }
 }
 
-/** What an event says is applied where it says all; else the upload is asked for. */
+/** What an event says is applied; what it does not say is asked for. */
 export function happened(e: Event): void {
   const one = known.get(e.upload_id)
-  if (e.type !== 'progress' || !one || !e.data) return askFor(e.upload_id)
-  const u = one.value
-  one.value = {
-    ...u,
-    status: e.status,
-    attempt: e.attempt || u.attempt,
-    progress: Math.max(u.progress, e.data.progress ?? 0),
-    received_bytes: Math.max(u.received_bytes, e.data.received_bytes ?? 0),
-    pushed_bytes: e.data.pushed_bytes ?? u.pushed_bytes,
+  if (one) {
+    const u = one.value
+    one.value = {
+      ...u,
+      status: e.status,
+      attempt: e.attempt || u.attempt,
+      progress: Math.max(u.progress, e.data?.progress ?? 0),
+      received_bytes: Math.max(u.received_bytes, e.data?.received_bytes ?? 0),
+      pushed_bytes: e.data?.pushed_bytes ?? u.pushed_bytes,
+    }
   }
+  if (!one || e.type !== 'progress') askFor(e.upload_id)
 }
 
-// Changes come in flocks: of few uploads each is asked for, of many the list.
-const changed = new Set<string>()
+// Changes come in flocks: of few uploads each is asked for, of many the list, and that not all the time.
 const few = 8
+const [soon, later] = [80, 1000] // ms
+const changed = new Set<string>()
 let gathering = 0
 
-function askFor(id: string) {
+function askFor(id: string, wait = soon) {
   changed.add(id)
   gathering ||= window.setTimeout(async () => {
     const ids = [...changed]
     changed.clear()
-    const alone = ids.length > few ? ids.filter((id) => known.has(id) && !listed.value.includes(id)).slice(0, few) : ids
-    await Promise.all([...(ids.length > few ? [reload()] : []), ...alone.map(refresh)])
+    const flock = ids.length > few
+    const alone = flock ? ids.filter((one) => known.has(one) && !listed.value.includes(one)).slice(0, few) : ids
+    await Promise.all([...(flock ? [reload()] : []), ...alone.map(refresh)])
     gathering = 0
-    const more = changed.values().next().value
-    if (more) askFor(more)
-  }, 80)
+    const [more] = changed
+    if (more) askFor(more, flock ? later : soon)
+  }, wait)
 }
