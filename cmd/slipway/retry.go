@@ -147,12 +147,12 @@ func (s *retried) String() string {
 	case s.count == 0 && len(s.not) == 0:
 		return "No failed upload is among them.\n"
 	case s.dryRun:
-		fmt.Fprintf(&b, "%s would be sent on their way again.\n", uploads(s.count))
+		fmt.Fprintf(&b, "Would be retried: %s.\n", uploads(s.count))
 	default:
-		fmt.Fprintf(&b, "%s sent on their way again.\n", uploads(s.count))
+		fmt.Fprintf(&b, "Retried: %s.\n", uploads(s.count))
 	}
 	for _, r := range s.not {
-		fmt.Fprintf(&b, "%s not: %s (%s)\n", uploads(r.Count), r.Message, r.Code)
+		fmt.Fprintf(&b, "Not retried: %s. %s (%s)\n", uploads(r.Count), r.Message, r.Code)
 	}
 	return b.String()
 }

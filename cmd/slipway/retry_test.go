@@ -32,13 +32,13 @@ func TestRetryOfAllThatFailed(t *testing.T) {
 	}
 	ids := s.rejected(t, "a.bin", "b.bin", "c.bin")
 	for line, want := range map[string]string{
-		"--all --dry-run":                                     "3 uploads would be sent on their way again.\n",
-		"--code provider_rejected --dry-run":                  "3 uploads would be sent on their way again.\n",
-		"--name b --after 1h --provider cloudinary --dry-run": "1 upload would be sent on their way again.\n",
-		"--dry-run " + ids[0] + " " + ids[1]:                  "2 uploads would be sent on their way again.\n",
+		"--all --dry-run":                                     "Would be retried: 3 uploads.\n",
+		"--code provider_rejected --dry-run":                  "Would be retried: 3 uploads.\n",
+		"--name b --after 1h --provider cloudinary --dry-run": "Would be retried: 1 upload.\n",
+		"--dry-run " + ids[0] + " " + ids[1]:                  "Would be retried: 2 uploads.\n",
 		"--code worker_lost":                                  "No failed upload is among them.\n",
 		"--before 1d":                                         "No failed upload is among them.\n",
-		"--dry-run " + ids[0] + " " + "0193f1c2-0000-7000-8000-000000000000": "1 upload would be sent on their way again.\n1 upload not: There is no upload with this id. (not_found)\n",
+		"--dry-run " + ids[0] + " " + "0193f1c2-0000-7000-8000-000000000000": "Would be retried: 1 upload.\nNot retried: 1 upload. There is no upload with this id. (not_found)\n",
 	} {
 		if r := slipway(t.Context(), append([]string{"retry"}, strings.Fields(line)...)...); r.err != nil || r.stdout != want {
 			t.Errorf("retry %s: %+v, want %q", line, r, want)
@@ -71,7 +71,7 @@ func TestRetrySaysWhatItCameTo(t *testing.T) {
 	t.Setenv("SLIPWAY_URL", s.URL)
 	r := slipway(t.Context(), "retry", "--all")
 	if exitCode(r.err) != exitFailed || r.err.Error() != "6 of 2,006 could not be retried" ||
-		r.stdout != "2,000 uploads sent on their way again.\n6 uploads not: The file is not kept any more. (bytes_gone)\n" {
+		r.stdout != "Retried: 2,000 uploads.\nNot retried: 6 uploads. The file is not kept any more. (bytes_gone)\n" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -123,7 +123,7 @@ func migrateCommand() *cobra.Command {
 					return err
 				}
 			}
-			did := migration{Ready: true, Copied: copied, Moved: moved}
+			did := migration{Ready: true, Copied: copied, Moved: moved, GuideTables: []string{}, Bound: []string{}, DataAPI: []string{}}
 			if rls {
 				if did.Bound, err = postgres.SecureGuideTables(cmd.Context(), o); err != nil {
 					return err
@@ -163,7 +163,7 @@ type migration struct {
 
 // tell says it to a person. dataAPI is whether the Data API was to be opened.
 func (m migration) tell(out io.Writer, dataAPI bool) {
-	if m.GuideTables != nil {
+	if len(m.GuideTables) > 0 {
 		fmt.Fprintf(out, "Row-level security is on for %s; their owner is not bound by it.\n", strings.Join(m.GuideTables, " and "))
 	}
 	for _, role := range m.Bound {

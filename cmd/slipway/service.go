@@ -35,7 +35,7 @@ var devEnv = filepath.Join(".slipway", "dev.env")
 type place struct {
 	url   string // "": client.DefaultURL
 	token string
-	from  string // who has said so
+	from  string // who has said so; "": nobody
 
 	// astray is a token of the environment that would go where a file says: any folder may hold one that somebody else has written.
 	astray bool
@@ -67,7 +67,7 @@ func findPlace() (place, error) {
 		}
 		return p, nil
 	}
-	p.from = "no setting, but the default"
+	p.from = ""
 	return p, nil
 }
 
@@ -135,6 +135,9 @@ func whence() string {
 	at, err := findPlace()
 	if err != nil {
 		return ""
+	}
+	if at.from == "" {
+		return "Nothing names another address. "
 	}
 	return "The address is from " + at.from + ". "
 }
