@@ -13,7 +13,7 @@ const lost = (next: number | null) => {
 }
 
 export interface Follower {
-  /** Everything from now on comes as events; what was before is in the list. */
+  /** What was before now is in the list. From now on everything comes as events, or, where there is no stream, the next fresh. */
   fresh(): void
   event(event: Event): void
 }
@@ -71,6 +71,7 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
         continue
       }
       failures++
+      if (!(error instanceof Problem) || (error.status > 0 && error.status !== 503)) follower.fresh() // somebody between holds streams back
     } finally {
       stop.removeEventListener('abort', end)
     }

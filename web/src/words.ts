@@ -87,6 +87,7 @@ export function advice(u: Upload, e: UploadError): string {
   switch (e.fixable_by) {
     case 'you':
       if (!over) return 'You can mend this.'
+      if (e.code === 'source_refused') return 'You can mend this: have it fetched from an address that gives it to everybody.'
       return u.links.retry ? `You can mend this: choose another provider, or a file that ${to} takes.` : 'You can mend this: send a file that is accepted.'
     case 'operator':
       return over ? 'Whoever runs this Slipway can mend this. Retry it afterwards.' : 'Whoever runs this Slipway can mend this. It then goes on by itself.'

@@ -13,6 +13,7 @@ export function Confirm() {
     <dialog
       ref={dialog} class="question" aria-labelledby="question-title" aria-describedby="question-text"
       onCancel={(e) => { e.preventDefault(); asked?.answer(false) }}
+      onClose={() => asked?.answer(false)}
       onClick={(e) => e.target === dialog.current && asked?.answer(false)}
     >
       {asked && (

@@ -8,7 +8,7 @@ export function Empty() {
   const line = `curl ${linksOpen() ? '' : '-H "Authorization: Bearer $SLIPWAY_TOKEN" '}-X POST ${location.origin}/upload -F "file=@film.mp4" -F "fileName=film.mp4"`
   return (
     <div class="empty">
-      <h2 id="uploads-title">Nothing here yet</h2>
+      <h2>Nothing here yet</h2>
       <ol>
         <li>Choose a file, or drop one on this page. It is received here first; from then on it is safe, and you may close the tab.</li>
         <li>Slipway delivers it to {title(provider.value)}, and tries again by itself when that is down.</li>

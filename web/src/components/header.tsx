@@ -7,7 +7,7 @@ import { soon } from '../words'
 export function Header() {
   return (
     <header class="top">
-      <h1><svg viewBox="0 0 32 32" width="26" height="26" aria-hidden="true"><path d="M6 13h20l-3.4 7.2a3 3 0 0 1-2.7 1.8H12.1a3 3 0 0 1-2.7-1.8zM15 4h2v8h-2zM18 5l6 5.6h-6z" /><path d="M2 24.6 30 28v2L2 26.6z" opacity=".5" /></svg>Slipway</h1>
+      <h1 title={boot.version && `Slipway ${boot.version}`}><svg viewBox="0 0 32 32" width="26" height="26" aria-hidden="true"><path d="M6 13h20l-3.4 7.2a3 3 0 0 1-2.7 1.8H12.1a3 3 0 0 1-2.7-1.8zM15 4h2v8h-2zM18 5l6 5.6h-6z" /><path d="M2 24.6 30 28v2L2 26.6z" opacity=".5" /></svg>Slipway</h1>
       <Live />
       {boot.dev_user && <span class="who" title="Everybody here is this user">{boot.dev_user}</span>}
     </header>

@@ -1,3 +1,4 @@
+import { selectAll } from '../selection'
 import { listed, loading, loadMore, narrowed, next, problem, reload, widen } from '../uploads'
 import { Empty } from './empty'
 import { Row } from './row'
@@ -9,9 +10,8 @@ export function List() {
   const ids = listed.value
   const [none, waiting] = [ids.length === 0, loading.value]
   return (
-    <section class="uploads" aria-labelledby="uploads-title">
+    <section class="uploads" aria-label="Your uploads" onKeyDown={(e) => e.key === 'Escape' && selectAll(false)}>
       {(!none || narrowed.value || waiting) && <Toolbar />}
-      {none && (narrowed.value || waiting) && <h2 id="uploads-title" class="unseen">Your uploads</h2>}
       {problem.value && (
         <p class="problem" role="alert">{problem.value} <button type="button" class="plain small" onClick={() => reload()}>Try again</button></p>
       )}

@@ -26,6 +26,7 @@ export function Panel() {
     <dialog
       ref={dialog} class="panel" aria-labelledby="panel-title"
       onCancel={(e) => { e.preventDefault(); shut() }}
+      onClose={() => opened.value !== null && shut()}
       onClick={(e) => e.target === dialog.current && shut()}
     >
       <div>
@@ -92,8 +93,8 @@ function Facts({ upload: u }: { upload: Upload }) {
   const attempts = u.attempt > 0 ? `${u.attempt} of at most ${u.max_attempts}` : 'none yet'
   const { width, height, duration } = u.asset ?? {}
   const facts: [string, preact.ComponentChildren][] = [
-    ['Size', u.size ? `${size(u.size)} (${u.size.toLocaleString('en')} bytes)` : 'not known yet'],
-    ['Type', `${u.content_type || 'not known yet'}${width ? `, ${width} × ${height}` : ''}${duration ? `, ${Math.round(duration)} s` : ''}`],
+    ['Size', u.size ? `${size(u.size)} (${u.size.toLocaleString('en')} bytes)` : 'not known'],
+    ['Type', `${u.content_type || 'not known'}${width ? `, ${width} × ${height}` : ''}${duration ? `, ${Math.round(duration)} s` : ''}`],
     ['Attempts', attempts],
     ['Created', exactly(u.created_at)],
     ['Received', u.staged_at && exactly(u.staged_at)],
