@@ -87,7 +87,7 @@ func start(t *testing.T) *system {
 	}
 	t.Cleanup(func() { _ = sims.Close() })
 	s := &system{sim: sims.URL, env: map[string]string{
-		"DATABASE_URL": original(t), "STAGING_DIR": t.TempDir(), "STAGING_RESERVE": "0", "MAX_UPLOAD_BYTES": "64MiB",
+		"DATABASE_URL": postgrestest.Original(t), "STAGING_DIR": t.TempDir(), "STAGING_RESERVE": "0", "MAX_UPLOAD_BYTES": "64MiB",
 		"DEV_USER": "user_123", "AUTH_JWT_SECRET": rand.Text() + rand.Text(), "HOST": "127.0.0.1", "DRAIN_TIMEOUT": "5s",
 	}}
 	maps.Copy(s.env, sims.Env())
@@ -124,21 +124,6 @@ func start(t *testing.T) *system {
 	t.Setenv("SLIPWAY_URL", s.url)
 	t.Setenv("SLIPWAY_TOKEN", "")
 	return s
-}
-
-// original is a database that is not taken for a copy of the template that it is.
-func original(t *testing.T) string {
-	t.Helper()
-	url := postgrestest.New(t)
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	if err := postgres.Rehome(t.Context(), pool, url, true); err != nil {
-		t.Fatal(err)
-	}
-	return url
 }
 
 func pairsOf(env map[string]string) (list []string) {

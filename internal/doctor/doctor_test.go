@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -22,31 +21,11 @@ import (
 	"slipway/internal/config"
 	"slipway/internal/devstack"
 	"slipway/internal/doctor"
-	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/staging/dir"
 )
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
-
-func migrate(ctx context.Context, url string) error {
-	return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-}
-
-// database is one of its own, not taken for a copy of the template that it is.
-func database(t *testing.T) string {
-	t.Helper()
-	url := postgrestest.New(t)
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	if err := postgres.Rehome(t.Context(), pool, url, true); err != nil {
-		t.Fatal(err)
-	}
-	return url
-}
 
 // canary is in every secret of these tests, and in no line of a report.
 const canary = "c4nary"
@@ -60,7 +39,7 @@ func surroundings(t *testing.T) map[string]string {
 	}
 	t.Cleanup(func() { _ = sims.Close() })
 	env := map[string]string{
-		"DATABASE_URL": database(t), "STAGING_DIR": t.TempDir(), "STAGING_RESERVE": "0", "MAX_UPLOAD_BYTES": "1MiB",
+		"DATABASE_URL": postgrestest.Original(t), "STAGING_DIR": t.TempDir(), "STAGING_RESERVE": "0", "MAX_UPLOAD_BYTES": "1MiB",
 		"AUTH_JWT_SECRET": canary + strings.Repeat("x", 32), "HOST": "127.0.0.1",
 	}
 	maps.Copy(env, sims.Env())
@@ -218,7 +197,7 @@ func TestDatabasesThatAreNotFit(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			own := maps.Clone(env)
-			own["DATABASE_URL"] = database(t)
+			own["DATABASE_URL"] = postgrestest.Original(t)
 			tt.spoil(t, own)
 			r := examine(t, own, false)
 			r.wants(t, tt.want...)
@@ -317,7 +296,7 @@ func TestStaging(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			env := maps.Clone(base)
-			env["DATABASE_URL"], env["STAGING_DIR"] = database(t), t.TempDir()
+			env["DATABASE_URL"], env["STAGING_DIR"] = postgrestest.Original(t), t.TempDir()
 			tt.prepare(t, env)
 			examine(t, env, false).wants(t, tt.want)
 		})

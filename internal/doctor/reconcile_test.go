@@ -21,6 +21,7 @@ import (
 	"slipway/internal/doctor"
 	"slipway/internal/ingest"
 	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/process"
 	"slipway/internal/provider"
 	"slipway/internal/push"
@@ -39,7 +40,7 @@ type running struct {
 func install(t *testing.T, env map[string]string) *running {
 	t.Helper()
 	in := &running{env: maps.Clone(env), providers: map[string]provider.Provider{}}
-	in.env["DATABASE_URL"], in.env["STAGING_DIR"] = database(t), t.TempDir()
+	in.env["DATABASE_URL"], in.env["STAGING_DIR"] = postgrestest.Original(t), t.TempDir()
 	var environ []string
 	for name, value := range in.env {
 		environ = append(environ, name+"="+value)

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"slipway/internal/config"
 	"slipway/internal/crc32c"
@@ -36,21 +33,7 @@ import (
 	"slipway/internal/upload"
 )
 
-func TestMain(m *testing.M) {
-	code := postgrestest.Main(m, func(ctx context.Context, url string) error {
-		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
-	})
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	err := goleak.Find(
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),    // one per process, for ever
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"), // ends within 10 s of its server
-	)
-	if err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(postgrestest.Migrated(m)) }
 
 // ann is forgotten, bob is not. No other text in a row looks like their ids.
 const ann, bob = "ann-7c2f91", "bob-41d0aa"
@@ -72,7 +55,7 @@ func newPlace(t *testing.T) *place {
 	}
 	t.Cleanup(func() { _ = sims.Close() })
 	p := &place{sims: sims, path: t.TempDir()}
-	env := map[string]string{"DATABASE_URL": postgrestest.New(t), "STAGING_DIR": p.path, "STAGING_RESERVE": "0"}
+	env := map[string]string{"DATABASE_URL": postgrestest.Original(t), "STAGING_DIR": p.path, "STAGING_RESERVE": "0"}
 	maps.Copy(env, sims.Env())
 	var environ []string
 	for name, value := range env {
@@ -80,14 +63,6 @@ func newPlace(t *testing.T) *place {
 	}
 	c, err := config.Load(config.Options{Environ: environ, Need: config.NeedDatabase | config.NeedWorker})
 	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: env["DATABASE_URL"]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	if err := postgres.Rehome(t.Context(), pool, env["DATABASE_URL"], true); err != nil {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)

@@ -83,6 +83,22 @@ func New(t testing.TB) string {
 	return database(t, template)
 }
 
+// Original is New with a database that is an installation of its own, where others are taken for copies of the one
+// that they are made from.
+func Original(t testing.TB) string {
+	t.Helper()
+	url := New(t)
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := postgres.Rehome(t.Context(), pool, url, true); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
 // Empty returns the owner's URL of a database with nothing in it.
 func Empty(t testing.TB) string {
 	t.Helper()
