@@ -54,6 +54,9 @@ func (p *putter) send(ctx context.Context, r *result) {
 		changed = bookmark.FileOf(now) != bookmark.FileOf(info)
 	}
 	switch {
+	case err == nil && u.Status.Final() && u.Status != upload.Completed: // it had come in before
+		r.Upload, r.Error = &u, outcome(u)
+		place.done()
 	case err == nil, changed && errors.Is(err, client.ErrGarbled):
 		r.Upload = &u
 		p.show.line("%s: received, %s in %s; it goes on by itself. Its id is %s", name, size(u.Size-offset), time.Since(began).Round(10*time.Millisecond), u.ID)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 )
@@ -34,5 +35,20 @@ func TestPutOnATerminal(t *testing.T) {
 	last = strings.Join(x.lines(), "\n")
 	if !strings.Contains(last, "b.bin: not waited for any longer; it goes on by itself: `slipway status ") || strings.Contains(last, "|") {
 		t.Errorf("it leaves\n%s", last)
+	}
+}
+
+func TestWhereThereAreNoBarsALineComesNowAndThen(t *testing.T) {
+	var out bytes.Buffer
+	s := newShow(t.Context(), &out)
+	defer s.close()
+	l := s.begin(0, "a.bin", "to Slipway", 1000)
+	l.at(100)
+	l.told = l.told.Add(-tellEvery)
+	l.at(426)
+	l.at(600)
+	l.end()
+	if out.String() != "a.bin: 42 % to Slipway\n" {
+		t.Errorf("it says %q", out.String())
 	}
 }
