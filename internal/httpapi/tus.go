@@ -215,7 +215,8 @@ func (a *API) tusCreate(c *fiber.Ctx) error {
 		c.Set(headerUploadOffset, strconv.FormatInt(got.Received, 10))
 	}
 	setExpires(c, got)
-	return c.SendStatus(http.StatusCreated)
+	c.Status(http.StatusCreated)
+	return nil
 }
 
 // tusJoin makes an upload of partial ones.
@@ -244,7 +245,8 @@ func (a *API) tusJoin(c *fiber.Ctx, r ingest.Request, pieces []upload.ID, said p
 	c.Locals(uploadKey{}, u.ID)
 	c.Location(tusPath + string(u.ID))
 	setStatusLink(c, u.ID)
-	return c.SendStatus(http.StatusCreated)
+	c.Status(http.StatusCreated)
+	return nil
 }
 
 // tusMade answers whoever makes an upload again by the same key: where it is, and how far it has come.
@@ -259,7 +261,8 @@ func (a *API) tusMade(c *fiber.Ctx, id upload.ID) error {
 	setStatusLink(c, id)
 	c.Set(headerUploadOffset, strconv.FormatInt(r.Received, 10))
 	setExpires(c, &r)
-	return c.SendStatus(http.StatusCreated)
+	c.Status(http.StatusCreated)
+	return nil
 }
 
 // tusHead tells how far an upload has come.
@@ -292,7 +295,7 @@ func (a *API) tusHead(c *fiber.Ctx) error {
 		c.Set(headerUploadConcat, said.Concat)
 	}
 	setExpires(c, &r)
-	return c.SendStatus(http.StatusOK)
+	return nil
 }
 
 // tusSaid is what the upload's maker has said of it; an upload that came in by another way is none here.

@@ -62,8 +62,8 @@ func (p *tusUser) create(headers ...string) (path string) {
 // pathOf is where the upload is that an answer says was made.
 func (p *tusUser) pathOf(r reply) string {
 	p.t.Helper()
-	if r.StatusCode != http.StatusCreated || r.Header.Get("Location") == "" {
-		p.t.Fatalf("got %d %q %s, want 201 and a Location", r.StatusCode, r.Header.Get("Location"), r.text)
+	if r.StatusCode != http.StatusCreated || r.Header.Get("Location") == "" || r.text != "" {
+		p.t.Fatalf("got %d %q %s, want 201, a Location and nothing more", r.StatusCode, r.Header.Get("Location"), r.text)
 	}
 	at, err := r.Request.URL.Parse(r.Header.Get("Location"))
 	must(p.t, err)
