@@ -71,6 +71,10 @@ test-tools: web
 race: test-tools
 	go test -race -count=1 -timeout 20m ./...
 
+.PHONY: screenshots
+screenshots: test-tools ## take the pictures of the page that the README shows
+	SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 ./internal/browser -run TestThePage/pictures
+
 .PHONY: bench
 bench: ## measure, beside yardsticks in the same run: make bench ARGS="-only small"
 	go run ./internal/bench $(ARGS)
