@@ -9,7 +9,7 @@ govulncheck   := go tool -modfile=tools/govulncheck/go.mod govulncheck
 
 .PHONY: help
 help: ## show this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 .PHONY: web
 web: ## build the page into web/dist
