@@ -130,16 +130,19 @@ func (k *keeper) keep(held []*receiver) {
 	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
 	defer cancel()
 	written, err := postgres.Checkpoints(ctx, k.re.Pool, reached)
+	if err != nil {
+		k.re.Log.Warn("what has come of files is not written down yet", "uploads", len(reached), "error", err)
+	}
 	for i, rc := range held {
 		wanted, there := written[rc.seen.ID]
 		switch {
 		case failed[i] != nil:
 		case err != nil:
-			failed[i] = err
+			continue
 		case !there:
 			wanted, failed[i] = rc.keep(ctx)
 		}
-		k.heed(rc, wanted, failed[i])
+		rc.heed(wanted, failed[i])
 	}
 }
 
@@ -153,7 +156,7 @@ func (rc *receiver) keep(ctx context.Context) (wanted bool, err error) {
 }
 
 // heed does what a checkpoint has told.
-func (k *keeper) heed(rc *receiver, wanted bool, err error) {
+func (rc *receiver) heed(wanted bool, err error) {
 	var refused *upload.Error
 	switch {
 	case errors.Is(err, postgres.ErrFenced), err == nil && wanted:
@@ -163,6 +166,6 @@ func (k *keeper) heed(rc *receiver, wanted bool, err error) {
 		rc.stop(refused)
 		rc.over = true
 	case err != nil:
-		k.re.Log.Warn("what has come of a file is not written down yet", "upload_id", rc.seen.ID, "error", err)
+		rc.Log.Warn("what has come of a file is not written down yet", "upload_id", rc.seen.ID, "error", err)
 	}
 }
