@@ -58,7 +58,7 @@ func putCommand() *cobra.Command {
 			if err != nil {
 				return misused("%w", err)
 			}
-			show := newShow(cmd.Context(), cmd.ErrOrStderr())
+			show := newShow(cmd.ErrOrStderr())
 			defer show.close()
 			service, err := serviceTelling(show.line)
 			if err != nil {

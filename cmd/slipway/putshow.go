@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"sync"
@@ -19,20 +18,25 @@ type show struct {
 	out     io.Writer
 	columns int
 	bars    *mpb.Progress // nil: it is no terminal
+	drawn   atomic.Int32  // bars
 
 	mu sync.Mutex
 }
 
-// newShow begins to show on out what goes on until ctx ends, or it is closed.
-func newShow(ctx context.Context, out io.Writer) *show {
+func newShow(out io.Writer) *show {
 	s := &show{out: out, columns: columnsOf(out)}
 	if s.columns > 0 {
-		s.bars = mpb.New(mpb.WithOutput(out), mpb.WithRefreshRate(100*time.Millisecond))
-		context.AfterFunc(ctx, func() {
-			_, _ = io.WriteString(out, "\r") // the terminal has echoed ^C, and the bars are drawn from where the cursor stands
-		})
+		s.bars = mpb.New(mpb.WithOutput(fromTheLeft{out}), mpb.WithWidth(s.columns), mpb.WithAutoRefresh(), mpb.WithRefreshRate(100*time.Millisecond))
 	}
 	return s
+}
+
+// fromTheLeft is a terminal on which each frame begins in the first column, whatever keys it has echoed: ^C is one.
+type fromTheLeft struct{ io.Writer }
+
+func (w fromTheLeft) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(append([]byte{'\r'}, p...))
+	return max(n-1, 0), err
 }
 
 // line shows a line, above the bars.
@@ -63,6 +67,8 @@ const (
 
 	// tellEvery is how often a line says how far a file has come where there are no bars.
 	tellEvery = 15 * time.Second
+
+	mostBars = 8
 )
 
 // leg is one file's way to one place.
@@ -85,9 +91,10 @@ func (s *show) begin(row int, name, to string, total int64) *leg {
 	now := time.Now()
 	l := &leg{show: s, name: name, to: to, total: total, since: now, told: now}
 	l.state("")
-	if s.bars == nil {
+	if s.bars == nil || s.drawn.Load() >= mostBars {
 		return l
 	}
+	s.drawn.Add(1)
 	room := max(s.columns-barRoom-runewidth.StringWidth(to)-1, 8)
 	l.bar = s.bars.New(0, mpb.BarStyle().Lbound("|").Filler("█").Tip("").Padding(" ").Rbound("|"),
 		mpb.PrependDecorators(
@@ -97,9 +104,20 @@ func (s *show) begin(row int, name, to string, total int64) *leg {
 		),
 		mpb.AppendDecorators(decor.Any(l.numbers)),
 		mpb.BarPriority(row),
+		mpb.BarFillerMiddleware(s.within),
 	)
 	l.bar.SetTotal(total, false)
 	return l
+}
+
+// within has a bar give way when the terminal has become narrower.
+func (s *show) within(bar mpb.BarFiller) mpb.BarFiller {
+	return mpb.BarFillerFunc(func(w io.Writer, st decor.Statistics) error {
+		if st.AvailableWidth -= max(s.columns-columnsOf(s.out), 0); st.AvailableWidth < 4 {
+			return nil
+		}
+		return bar.Fill(w, st)
+	})
 }
 
 // numbers are how much has gone, and how fast.
@@ -125,7 +143,7 @@ func (l *leg) at(n int64) {
 	if begins {
 		l.from, l.since = n, time.Now()
 	}
-	tell := l.bar == nil && n < l.total && time.Since(l.told) >= tellEvery
+	tell := l.show.bars == nil && n < l.total && time.Since(l.told) >= tellEvery
 	if tell {
 		l.told = time.Now()
 	}
@@ -146,6 +164,7 @@ func (l *leg) end() {
 	if l.bar != nil {
 		l.bar.Abort(true)
 		l.bar.Wait()
+		l.show.drawn.Add(-1)
 	}
 }
 

@@ -14,10 +14,12 @@ func TestPutOnATerminal(t *testing.T) {
 	write(t, long, noise(10*mib))
 	write(t, "b.bin", noise(8*mib))
 	way := narrow(t, s.url)
-	way.open(15 * mib)
+	way.open(7 * mib)
 	x := onTerminal(t, 100, 12, "slipway", "put", long, "b.bin")
 	x.shows("üüü…… to Slipway …% |…| … MiB of 10 MiB…", "b.bin to Slipway …% |…| … MiB of 8.0 MiB…")
 	way.full(t)
+	x.resize(90, 12)
+	x.shows("üüü…… to Slipway …% |…| … MiB of 10 MiB…", "b.bin to Slipway …% |…| … MiB of 8.0 MiB…")
 	x.types(ctrlC)
 	x.ends(exitInterrupted)
 	last := strings.Join(x.lines(), "\n")
@@ -40,7 +42,7 @@ func TestPutOnATerminal(t *testing.T) {
 
 func TestWhereThereAreNoBarsALineComesNowAndThen(t *testing.T) {
 	var out bytes.Buffer
-	s := newShow(t.Context(), &out)
+	s := newShow(&out)
 	defer s.close()
 	l := s.begin(0, "a.bin", "to Slipway", 1000)
 	l.at(100)
