@@ -117,7 +117,7 @@ function TurnedAway() {
   return (
     <div class="turned-away" role="alert">
       <p><strong>{count(files.length, 'file was', 'files were')} not taken.</strong></p>
-      <ul>{files.slice(0, 20).map((f, i) => <li key={i}><bdi>{f.name}</bdi>: {f.why}</li>)}</ul>
+      <ul tabIndex={0} aria-label="Files that were not taken">{files.slice(0, 20).map((f, i) => <li key={i}><bdi>{f.name}</bdi>: {f.why}</li>)}</ul>
       {files.length > 20 && <p>And {files.length - 20} others.</p>}
       <button type="button" class="plain small" onClick={() => (turnedAway.value = [])}>Dismiss</button>
     </div>
