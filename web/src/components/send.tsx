@@ -34,8 +34,10 @@ export function Send() {
     <section class="send" aria-labelledby="send-title">
       <h2 id="send-title" class="unseen">Send files</h2>
       <Providers />
-      <Drop />
-      <Safety />
+      <div>
+        <Drop />
+        <Safety />
+      </div>
       <TurnedAway />
       {limits.value?.imports && <Import />}
       <Usage />
