@@ -23,27 +23,29 @@ func TestThePage(t *testing.T) {
 	if web.Built() == nil {
 		t.Fatal("the page is not built; make build builds it")
 	}
-	stack := devStack(t, "api", "worker")
-	settings := map[string]string{"DEV_USER": "", "AUTH_JWT_SECRET": jwtSecret, "AUTH_COOKIE": "session", "MAX_UPLOAD_BYTES": "64MiB"}
-	with := func(name, value string) map[string]string {
-		s := maps.Clone(settings)
-		s[name] = value
-		return s
-	}
-	port := freePort(t)
-	mortal := maps.Clone(stack.Env)
-	maps.Copy(mortal, with("PORT", port))
-	mortal["WORKER_PORT"] = "0"
-	programs := build(t, mortal, "api", "worker")
-	defer programs.Close()
-	env := []string{
-		"API=" + serve(t, stack, settings), "LOGIN_API=" + serve(t, stack, with("LOGIN_URL", "https://login.example/in?app=files")),
-		"DEV_API=" + serve(t, stack, nil), "NO_WEB_API=" + serve(t, stack, with("WEB", "off")), "MORTAL_API=http://localhost:" + port,
-		"SECRET=" + jwtSecret, "SIM=" + stack.Env["UPLOADCARE_UPLOAD_BASE"], "PROGRAMS=" + programs.URL,
-		"FOLDER=" + t.TempDir(), "SCREENSHOTS=" + os.Getenv("SCREENSHOTS"),
-	}
-	for _, script := range []string{"page.mjs", "pictures.mjs"} {
-		t.Run(script, func(t *testing.T) { t.Log(Run(t, script, env...)) })
+	programs := build(t, "api", "worker")
+	for _, script := range []string{"people.mjs", "page.mjs", "pictures.mjs"} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			stack := devStack(t, "api", "worker")
+			settings := map[string]string{"DEV_USER": "", "AUTH_JWT_SECRET": jwtSecret, "AUTH_COOKIE": "session", "MAX_UPLOAD_BYTES": "64MiB"}
+			with := func(name, value string) map[string]string {
+				s := maps.Clone(settings)
+				s[name] = value
+				return s
+			}
+			port := freePort(t)
+			mortal := maps.Clone(stack.Env)
+			maps.Copy(mortal, with("PORT", port))
+			mortal["WORKER_PORT"] = "0"
+			controls := httptest.NewServer(control(t, programs, mortal))
+			defer controls.Close()
+			t.Log(Run(t, script,
+				"API="+serve(t, stack, settings), "LOGIN_API="+serve(t, stack, with("LOGIN_URL", "https://login.example/in?app=files")),
+				"DEV_API="+serve(t, stack, nil), "NO_WEB_API="+serve(t, stack, with("WEB", "off")), "MORTAL_API=http://localhost:"+port,
+				"SECRET="+jwtSecret, "SIM="+stack.Env["UPLOADCARE_UPLOAD_BASE"], "PROGRAMS="+controls.URL,
+				"FOLDER="+t.TempDir(), "SCREENSHOTS="+os.Getenv("SCREENSHOTS")))
+		})
 	}
 }
 
@@ -57,41 +59,47 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
 }
 
-// build builds commands, each of which is then run by POST /<name>, if it does not run, and killed by DELETE.
-// None outlives the test.
-func build(t *testing.T, env map[string]string, names ...string) *httptest.Server {
+// build builds commands, and returns where they are.
+func build(t *testing.T, names ...string) (paths []string) {
 	t.Helper()
 	folder := t.TempDir()
 	args := []string{"build", "-o", folder}
 	for _, name := range names {
 		args = append(args, "slipway/cmd/"+name)
+		paths = append(paths, filepath.Join(folder, name))
 	}
 	if out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("go %v: %v\n%s", args, err, out)
 	}
+	return paths
+}
+
+// control runs a program on POST /<name>, unless it runs, and kills it on DELETE. None outlives the test.
+func control(t *testing.T, programs []string, env map[string]string) http.Handler {
 	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 	for name, value := range env {
 		environ = append(environ, name+"="+value)
 	}
 	mux := http.NewServeMux()
-	for _, name := range names {
-		p := &program{path: filepath.Join(folder, name), env: environ, said: t.Output()}
+	for _, path := range programs {
+		p := &program{path: path, folder: t.TempDir(), env: environ, said: t.Output()}
 		t.Cleanup(p.kill)
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc("POST /"+filepath.Base(path), func(w http.ResponseWriter, _ *http.Request) {
 			if err := p.start(); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 			}
 		})
-		mux.HandleFunc("DELETE /"+name, func(http.ResponseWriter, *http.Request) { p.kill() })
+		mux.HandleFunc("DELETE /"+filepath.Base(path), func(http.ResponseWriter, *http.Request) { p.kill() })
 	}
-	return httptest.NewServer(mux)
+	return mux
 }
 
 // program is a command that runs as one process, or none.
 type program struct {
-	path string
-	env  []string
-	said io.Writer
+	path   string
+	folder string // that it runs in
+	env    []string
+	said   io.Writer
 
 	mu      sync.Mutex
 	running *exec.Cmd
@@ -104,7 +112,7 @@ func (p *program) start() error {
 		return nil
 	}
 	cmd := exec.Command(p.path)
-	cmd.Dir, cmd.Env = filepath.Dir(p.path), p.env
+	cmd.Dir, cmd.Env = p.folder, p.env
 	cmd.Stdout, cmd.Stderr = p.said, p.said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -4,17 +4,13 @@ import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { film, paper, picture } from './samples.mjs'
+import { film, MiB, paper, picture } from './samples.mjs'
 import * as visits from './visit.mjs'
-import { accessible, ask, begin, eventually, reads, rowOf, SCREENSHOTS, send, simulate, someone, start, visit } from './visit.mjs'
+import { accessible, ask, begin, eventually, reads, rowOf, SCREENSHOTS, send, simulate, someone, visit } from './visit.mjs'
 
-const MiB = 1 << 20
 const largest = 150_000 // bytes of a picture
 
-before(async () => {
-  await visits.open()
-  await start('worker')
-})
+before(visits.open)
 after(visits.close)
 
 async function shoot(what, name) {
@@ -58,12 +54,14 @@ test('the page has its picture taken, with uploads on both their ways', async (t
   const pictures = page.getByRole('list', { name: 'Uploads' }).locator('img')
   await eventually('the small pictures', () => pictures.evaluateAll((all) => all.length === 2 && all.every((img) => img.complete && img.naturalWidth > 0)))
   await accessible(page, 'uploads on their way')
+  await reads(rowOf(page, 'Charter.pdf'), /^Here; attempt \d in \d+ s$/)
   await inBothThemes(page, 'page')
 
   const phone = await visit(t, { user, viewport: { width: 390, height: 760 }, isMobile: true, hasTouch: true })
   await reads(rowOf(phone, 'Regatta.mp4'), 'Coming in, 41 %')
   await rowOf(phone, 'Bay.png').locator('img').waitFor()
   await phone.getByRole('region', { name: 'Your uploads' }).evaluate((list) => list.scrollIntoView())
+  await reads(rowOf(phone, 'Charter.pdf'), /^Here; attempt \d in \d+ s$/)
   await inBothThemes(phone, 'phone')
 
   await halfway()

@@ -3,6 +3,8 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32, deflateSync } from 'node:zlib'
 
+export const MiB = 1 << 20
+
 // noise is as many bytes as are wanted that look like nothing.
 function noise(length, seed) {
   const words = new Uint32Array(Math.ceil(length / 4))
@@ -61,6 +63,16 @@ export function picture(width, height, { sky, sea, land }) {
   head.writeUInt32BE(height, 4)
   head.set([8, 2], 8) // bits of each color, and which colors: red, green, blue
   return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), chunk('IHDR', head), chunk('IDAT', deflateSync(rows)), chunk('IEND', Buffer.alloc(0))])
+}
+
+// contents are those of the samples, by name.
+export const contents = {
+  'coast.png': picture(640, 480, { sky: [86, 152, 214], sea: [24, 92, 140], land: [52, 110, 74] }),
+  'dusk.png': picture(320, 240, { sky: [232, 120, 84], sea: [72, 52, 96], land: [60, 40, 60] }),
+  'ferry.mp4': film(6 * MiB, 2),
+  'regatta.mp4': film(24 * MiB, 3),
+  'charter.pdf': paper(1 * MiB, 4),
+  'logbook.pdf': paper(64 * 1024, 5),
 }
 
 // save writes files, content by name, to a folder, and returns the path of each.

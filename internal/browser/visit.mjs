@@ -4,7 +4,9 @@ import assert from 'node:assert/strict'
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import { launch } from './chromium.mjs'
+import { contents, save } from './samples.mjs'
 
 export const { API, LOGIN_API, DEV_API, NO_WEB_API, MORTAL_API, FOLDER, SCREENSHOTS } = process.env
 const { SECRET, SIM, PROGRAMS } = process.env
@@ -14,9 +16,14 @@ const patience = 15_000 // milliseconds
 
 let browser
 
+// files are the paths of the samples.
+export let files
+
 // open and close are for before and after all tests.
 export async function open() {
+  files = await save(join(FOLDER, 'samples'), contents)
   browser = await launch()
+  await start('worker')
 }
 export const close = () => browser?.close()
 
@@ -54,11 +61,18 @@ export async function visit(t, { user, token = user && tokenFor(user), at = API,
   return page
 }
 
+// place is where files are sent from, and panel where one upload is shown closely, or a question.
+export const place = (page) => page.getByRole('region', { name: 'Send files' })
+export const panel = (page) => page.getByRole('dialog')
+
 // rowOf is an upload's place in the list.
 export const rowOf = (page, name) => page.getByRole('list', { name: 'Uploads' }).getByRole('listitem').filter({ has: page.getByRole('link', { name, exact: true }) })
 
 // reads waits until something has this text.
 export const reads = (place, text) => place.getByText(text).first().waitFor()
+
+// received waits until the page says that all is here that was chosen.
+export const received = (page) => reads(place(page), 'It is safe to close this tab.')
 
 // choose takes files into the page by its file chooser.
 export const choose = (page, ...paths) => page.locator('input[type=file]').first().setInputFiles(paths)
