@@ -147,7 +147,7 @@ func leaving(l postgres.Leaving) string {
 // holding is what there is of a user, in words.
 func holding(user string, h postgres.Holding) string {
 	return fmt.Sprintf("%s (%s, %s with %s at providers, %s in staging, %s)", printable(user), many(h.Rows["slipway.uploads"], "upload"),
-		many(h.Files.Files, "file"), humanize.IBytes(uint64(h.Files.Bytes)), humanize.IBytes(uint64(h.Staged.Bytes)), many(h.Rows["slipway.upload_events"], "event"))
+		many(h.Files.Files, "file"), size(h.Files.Bytes), size(h.Staged.Bytes), many(h.Rows["slipway.upload_events"], "event"))
 }
 
 func many(n int64, what string) string {
@@ -164,7 +164,7 @@ func printReport(w io.Writer, r forget.Report) {
 	}
 	fmt.Fprintln(w, title+printable(r.User))
 	fmt.Fprintf(w, "  %s deleted at providers (%s), %s removed from staging (%s)\n",
-		many(r.Files, "file"), humanize.IBytes(uint64(r.FileBytes)), many(r.Staged, "file"), humanize.IBytes(uint64(r.StagedBytes)))
+		many(r.Files, "file"), size(r.FileBytes), many(r.Staged, "file"), size(r.StagedBytes))
 	fmt.Fprintf(w, "  %s and %s erased\n", many(r.Uploads, "upload"), many(r.Events, "event"))
 	for _, table := range r.Tables() {
 		fmt.Fprintf(w, "  %8s  %s\n", humanize.Comma(r.Rows[table]), table)
