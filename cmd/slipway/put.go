@@ -201,8 +201,12 @@ func (p *putter) tell(r *result) {
 		}
 	}
 	for ; p.next < len(p.results) && p.results[p.next].told; p.next++ {
-		if r := p.results[p.next]; r.Error == nil && !p.json {
+		switch r := p.results[p.next]; {
+		case r.Error != nil, p.json:
+		case p.wait:
 			fmt.Fprintln(&out, address(*r.Upload))
+		default: // also when it has been delivered already
+			fmt.Fprintln(&out, r.Upload.URL)
 		}
 	}
 	p.show.write(p.out, out.Bytes())
