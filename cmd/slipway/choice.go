@@ -15,7 +15,7 @@ type choice struct {
 	after, before        moment
 }
 
-// addTo gives c the flags; which says whose uploads they choose among.
+// addTo gives c the flags.
 func (f *choice) addTo(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.provider, "provider", "", "only those to this provider")

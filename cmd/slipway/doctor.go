@@ -28,7 +28,8 @@ func doctorCommand() *cobra.Command {
 			"is a fault.\n\n" +
 			"--reconcile does something else: it compares the rows of this installation with what staging and the providers have,\n" +
 			"and prints every difference with what can be done about it; --apply does that. It may run while files come and go.",
-		Args: cobra.NoArgs,
+		Example: "  slipway doctor --env-file .env\n  slipway doctor --webhooks --url https://uploads.example.com\n  slipway doctor --reconcile --apply",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := config.Options{
 				Environ: os.Environ(), DotEnv: envFile, RequireDotEnv: cmd.Flags().Changed("env-file"),

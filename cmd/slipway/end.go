@@ -18,9 +18,10 @@ import (
 
 func cancelCommand() *cobra.Command {
 	return forEach(&cobra.Command{
-		Use:   "cancel ID...",
-		Short: "End uploads that are on their way",
-		Long:  "Ends uploads that are on their way. What there is of their files goes, here and at their providers; their history stays.",
+		Use:     "cancel ID...",
+		Short:   "End uploads that are on their way",
+		Example: "  slipway cancel 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e\n  slipway cancel $(slipway list --quiet --status queued,retrying)",
+		Long:    "Ends uploads that are on their way. What there is of their files goes, here and at their providers; their history stays.",
 	}, question{
 		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {
 			return service.Cancel(ctx, id)
@@ -36,6 +37,7 @@ func removeCommand() *cobra.Command {
 		Short: "Delete uploads, here and at their providers",
 		Long: "Deletes uploads for good, wherever they are: what there is of their files, here and at their providers, goes in the\n" +
 			"background. On a terminal it asks before it deletes several; a script is asked nothing.",
+		Example: "  slipway rm 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e\n  slipway rm --yes $(slipway list --quiet --all --status failed --before 7d)",
 	}, question{
 		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {
 			return service.Delete(ctx, id)

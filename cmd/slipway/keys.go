@@ -162,9 +162,10 @@ func tabulateKeys(out io.Writer, keys []postgres.APIKey) error {
 func keyRevokeCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "revoke PREFIX|ID",
-		Short: "Make a key worthless, and the upload tokens that were made with it",
-		Args:  cobra.ExactArgs(1),
+		Use:     "revoke PREFIX|ID",
+		Short:   "Make a key worthless, and the upload tokens that were made with it",
+		Example: "  slipway key revoke slk_jaxh4f2k",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDatabase(cmd, func(db postgres.DB) error {
 				key, err := postgres.RevokeKey(cmd.Context(), db, args[0])

@@ -17,6 +17,7 @@ func statusCommand() *cobra.Command {
 	return forEach(&cobra.Command{
 		Use:     "status ID...",
 		Short:   "Show where uploads are, and why",
+		Long:    "Shows where uploads are: of those that wait or have failed also why, who can mend it, and how to go on.",
 		Example: "  slipway status 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e",
 	}, question{
 		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {

@@ -165,3 +165,12 @@ func TestWatchMissesNothingWhereStreamsAreCut(t *testing.T) {
 		t.Errorf("only %d streams were cut", cuts.Load())
 	}
 }
+
+func TestATableThatWasWrappedIsDrawnOverAsAWhole(t *testing.T) {
+	v := &tableView{drawn: []string{strings.Repeat("x", 100), "", "日本語"}}
+	for columns, want := range map[int]int{120: 3, 100: 3, 99: 4, 50: 4, 5: 20 + 1 + 2} {
+		if got := v.height(columns); got != want {
+			t.Errorf("at %d columns it takes %d lines, want %d", columns, got, want)
+		}
+	}
+}

@@ -100,6 +100,29 @@ func TestFollowLeavesAStreamThatFellSilent(t *testing.T) {
 	}
 }
 
+func TestFollowStaysWhereAStreamSpeaksNowAndThen(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	var calls atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.Header().Set("Content-Type", "text/event-stream")
+		said := time.NewTicker(stall / 10)
+		defer said.Stop()
+		for range 20 {
+			_, _ = io.WriteString(w, ":\n\n")
+			_ = http.NewResponseController(w).Flush()
+			<-said.C
+		}
+		_, _ = io.WriteString(w, eventText(1))
+	})
+	c.opts.Stall = stall
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if got, err := follow(ctx, c, 1); err != nil || len(got) != 1 || calls.Load() != 1 {
+		t.Errorf("got %d by %d streams, %v", got, calls.Load(), err)
+	}
+}
+
 func TestFollowEndsWhereAskingAgainDoesNotHelp(t *testing.T) {
 	nobody := ask(t, "http://127.0.0.1:1")
 	var silent *UnreachableError
