@@ -69,5 +69,6 @@ test('the page has its picture taken, with uploads on both their ways', async (t
   await delivered('Charter.pdf')
   await rowOf(page, 'Charter.pdf').getByRole('link', { name: 'Charter.pdf', exact: true }).click()
   await reads(page.getByRole('dialog'), 'Delivered to Cloudinary')
+  await page.setViewportSize({ width: 1200, height: 1000 })
   await inBothThemes(page, 'upload', page.getByRole('dialog'))
 })
