@@ -134,7 +134,7 @@ func (k *keeper) keep(held []*receiver) {
 		k.re.Log.Warn("what has come of files is not written down yet", "uploads", len(reached), "error", err)
 	}
 	for i, rc := range held {
-		wanted, there := written[rc.seen.ID]
+		wanted, there := written[postgres.Turn{ID: rc.seen.ID, Epoch: rc.seen.ReceiveEpoch}]
 		switch {
 		case failed[i] != nil:
 		case err != nil:

@@ -186,11 +186,17 @@ type receivedOf struct {
 	ResourceType upload.ResourceType `json:"resource_type"`
 }
 
+// Turn is the right of one receiver, after others, to add to an upload.
+type Turn struct {
+	ID    upload.ID
+	Epoch int64
+}
+
 // Checkpoints is Checkpoint, without a release, of many users' uploads at once, for who may act for all of them. It returns which
 // were written down, and whether their receivers are asked to let go. Of one that is missing, somebody else has the row at the
 // moment, or it is fenced off; Checkpoint tells.
-func Checkpoints(ctx context.Context, pool *pgxpool.Pool, all []Reached) (wanted map[upload.ID]bool, err error) {
-	wanted = make(map[upload.ID]bool, len(all))
+func Checkpoints(ctx context.Context, pool *pgxpool.Pool, all []Reached) (wanted map[Turn]bool, err error) {
+	wanted = make(map[Turn]bool, len(all))
 	if len(all) == 0 {
 		return wanted, nil
 	}
@@ -206,14 +212,14 @@ func Checkpoints(ctx context.Context, pool *pgxpool.Pool, all []Reached) (wanted
 				id uuid, user_id text, epoch bigint, size bigint, "offset" bigint, crc32c bigint, segments jsonb, seconds float8,
 				file_name text, content_type text, resource_type text)
 		), free AS (
-			SELECT u.id
+			SELECT u.id, c.epoch
 			FROM slipway.uploads u
 			JOIN came c ON c.id = u.id AND c.user_id = u.user_id AND c.epoch = u.receive_epoch
 			WHERE u.status IN `+receiving+`
 			ORDER BY u.id
 			FOR UPDATE OF u SKIP LOCKED
 		), rooms AS (
-			SELECT r.upload_id
+			SELECT free.id, free.epoch
 			FROM slipway.staging_reservations r
 			JOIN free ON free.id = r.upload_id
 			FOR UPDATE OF r SKIP LOCKED
@@ -221,21 +227,21 @@ func Checkpoints(ctx context.Context, pool *pgxpool.Pool, all []Reached) (wanted
 			UPDATE slipway.staging_reservations r
 			SET expires_at = now() + c.life
 			FROM rooms
-			JOIN came c ON c.id = rooms.upload_id
+			JOIN came c USING (id, epoch)
 			WHERE r.upload_id = c.id
 		), received AS (
 			UPDATE slipway.uploads u
 			SET `+ofEach.Replace(received+`,`+advanced)+`
 			FROM free
-			JOIN came c ON c.id = free.id
+			JOIN came c USING (id, epoch)
 			WHERE u.id = c.id
-			RETURNING u.id, `+isWanted+` AS wanted
+			RETURNING u.id, c.epoch, `+isWanted+` AS wanted
 		)
-		SELECT id, wanted, `+announced+` FROM received`, args{"came": came}).Query(func(rows pgx.Rows) error {
-		var id upload.ID
+		SELECT id, epoch, wanted, `+announced+` FROM received`, args{"came": came}).Query(func(rows pgx.Rows) error {
+		var turn Turn
 		var asked bool
-		_, err := pgx.ForEachRow(rows, []any{&id, &asked, nil}, func() error {
-			wanted[id] = asked
+		_, err := pgx.ForEachRow(rows, []any{&turn.ID, &turn.Epoch, &asked, nil}, func() error {
+			wanted[turn] = asked
 			return nil
 		})
 		return err
