@@ -113,7 +113,7 @@ func (w *writer) Copy(ctx context.Context, r io.Reader) error {
 			return context.Cause(ctx)
 		}
 		filled, rerr := buf.fill(r)
-		written, err := w.file.WriteAt(filled, offset)
+		written, err := w.writeAt(filled, offset)
 		offset += int64(written)
 		w.wrote(filled[:written])
 		switch {
@@ -131,6 +131,20 @@ func (w *writer) Copy(ctx context.Context, r io.Reader) error {
 			w.started = offset
 		}
 	}
+}
+
+// writeAt writes a buffer, in pieces while others write large ones, too.
+func (w *writer) writeAt(b []byte, offset int64) (n int, err error) {
+	piece := len(b)
+	if len(w.store.buffers[1].used) >= manyLarge {
+		piece = pieceSize
+	}
+	for n < len(b) && err == nil {
+		var m int
+		m, err = w.file.WriteAt(b[n:min(len(b), n+piece)], offset+int64(n))
+		n += m
+	}
+	return n, err
 }
 
 func (w *writer) wrote(b []byte) {
