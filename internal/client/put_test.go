@@ -202,7 +202,7 @@ func TestWhatMayHaveComeInIsSaidSo(t *testing.T) {
 }
 
 func TestAnotherPutGoesOnWithTheMark(t *testing.T) {
-	const size = 12 << 20
+	const size = 40 << 20
 	other := Mark{Key: "other", ID: "0193f1c2-0000-7000-8000-000000000002", Received: 7}
 	tests := map[string]struct {
 		spoil func(*tusService, *Mark)
