@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/sethvargo/go-retry"
 
 	"slipway/migrations"
 )
@@ -58,10 +60,10 @@ func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := createSchemas(ctx, pool, names); err != nil {
 		return err
 	}
-	if err := migrateOurs(ctx, pool, names, log); err != nil {
+	if err := besideTraffic(ctx, log, func(ctx context.Context) error { return migrateOurs(ctx, pool, names, log) }); err != nil {
 		return err
 	}
-	if err := migrateRiver(ctx, pool, names); err != nil {
+	if err := besideTraffic(ctx, log, func(ctx context.Context) error { return migrateRiver(ctx, pool, names) }); err != nil {
 		return fmt.Errorf("river's tables: %w", err)
 	}
 	host, database, err := Place(o.URL)
@@ -69,6 +71,24 @@ func Migrate(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	return settle(ctx, pool, host, database)
+}
+
+// trafficTolerance is how long a migration that is refused its locks is tried again.
+const trafficTolerance = 2 * time.Minute
+
+// besideTraffic repeats migrations that lost their locks to transactions which run meanwhile. Each migration is a
+// transaction itself, so that what was lost has changed nothing, and what came before it is not done again.
+func besideTraffic(ctx context.Context, log *slog.Logger, migrate func(context.Context) error) error {
+	waits := retry.WithMaxDuration(trafficTolerance, retry.WithCappedDuration(5*time.Second, retry.WithJitterPercent(20, retry.NewFibonacci(100*time.Millisecond))))
+	return retry.Do(ctx, waits, func(ctx context.Context) error {
+		err := migrate(ctx)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "55P03") { // deadlock detected, lock not available
+			log.Warn("the migration gives way to the traffic and is tried again", "error", err)
+			return retry.RetryableError(err)
+		}
+		return err
+	})
 }
 
 // createSchemas tolerates another process that creates them at the same moment, and an owner who may

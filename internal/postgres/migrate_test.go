@@ -164,6 +164,34 @@ func TestMigrateAdoptsWhatIsThere(t *testing.T) {
 	}
 }
 
+// A guide's app goes on while its database is migrated, and reads its tables in another order than they are migrated in.
+func TestMigrateGivesWayToTraffic(t *testing.T) {
+	url := postgrestest.Empty(t)
+	b := benchAt(t, postgres.Options{URL: url})
+	b.exec(t, guides.UploadcareTable)
+	b.exec(t, guides.CloudinaryTable)
+	var migrating errgroup.Group
+	b.tx(t, func(app pgx.Tx) error {
+		for _, sql := range []string{`SET LOCAL deadlock_timeout = '1min'`, `LOCK public.cloudinary_files IN ACCESS SHARE MODE`} {
+			if _, err := app.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		migrating.Go(func() error { return migrate(t.Context(), url) })
+		eventually(t, func() bool {
+			return one[bool](t, b.Pool, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'cloudinary_files'::regclass AND NOT granted)`)
+		})
+		_, err := app.Exec(t.Context(), `LOCK public.uploadcare_files IN ACCESS SHARE MODE`)
+		return err
+	})
+	if err := migrating.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := one[int](t, b.Pool, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n == 0 {
+		t.Error("the app and the migration never waited for each other")
+	}
+}
+
 // owners are the kinds of role that a hosted database is migrated by; none is a superuser.
 var owners = map[string]string{
 	"an owner like Neon's": "CREATEROLE CREATEDB BYPASSRLS",

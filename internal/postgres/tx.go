@@ -166,13 +166,13 @@ func cut(err error) bool {
 
 // Unreachable tells whether err is the weather between us and the database, not an answer to what
 // was asked: refused and broken connections, a server that is starting or stopping, a wait that was
-// too long.
+// too long or could not have ended.
 func Unreachable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code {
 		case "57P01", "57P02", "57P03", // admin shutdown, crash, starting up
-			"25P03", "55P03": // idle in transaction too long, lock not available
+			"25P03", "55P03", "40P01": // idle in transaction too long, lock not available, deadlock detected
 			return true
 		}
 		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") // connection exceptions, insufficient resources
