@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,35 +16,36 @@ import (
 )
 
 func TestWhoWaitsForTheSameSharesOneRead(t *testing.T) {
-	l := &looks{running: map[lookKey]*look{}, next: map[lookKey]*look{}}
-	var reads, asked atomic.Int64
-	hold := make(chan struct{})
-	key := lookKey{"alice", upload.NewID()}
-	read := func() (upload.Upload, error) {
-		n := reads.Add(1)
-		<-hold
-		return upload.Upload{Version: n}, nil
-	}
-	var waiting sync.WaitGroup
-	waiting.Go(func() { _, _ = l.at(key, read) })
-	waitFor(t, func() bool { return reads.Load() == 1 })
-	for range 1000 {
-		waiting.Go(func() {
-			asked.Add(1)
-			if u, err := l.at(key, read); err != nil || u.Version < 2 {
-				t.Errorf("a read that began before was taken for news: %d, %v", u.Version, err)
-			}
-		})
-	}
-	waitFor(t, func() bool { return asked.Load() == 1000 })
-	close(hold)
-	waiting.Wait()
-	if n := reads.Load(); n > 10 {
-		t.Errorf("1001 who ask made %d reads", n)
-	}
-	if len(l.running)+len(l.next) > 0 {
-		t.Errorf("%d reads are not forgotten", len(l.running)+len(l.next))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &looks{running: map[lookKey]*look{}, next: map[lookKey]*look{}}
+		reads := 0
+		hold := make(chan struct{})
+		key := lookKey{"alice", upload.NewID()}
+		read := func() (upload.Upload, error) {
+			reads++
+			n := reads
+			<-hold
+			return upload.Upload{Version: int64(n)}, nil
+		}
+		go func() { _, _ = l.at(key, read) }()
+		synctest.Wait()
+		for range 1000 {
+			go func() {
+				if u, err := l.at(key, read); err != nil || u.Version < 2 {
+					t.Errorf("a read that began before was taken for news: %d, %v", u.Version, err)
+				}
+			}()
+		}
+		synctest.Wait()
+		close(hold)
+		synctest.Wait()
+		if reads != 2 {
+			t.Errorf("1001 who ask made %d reads", reads)
+		}
+		if len(l.running)+len(l.next) > 0 {
+			t.Errorf("%d reads are not forgotten", len(l.running)+len(l.next))
+		}
+	})
 }
 
 // Nothing is asked each second while news are announced: that the answer comes is because the change was.
