@@ -112,16 +112,12 @@ func TestACanceledPushStopsInAnotherProcess(t *testing.T) {
 
 			asleep := begin()
 			await(t, 30*time.Second, "the push to begin", func() bool { return sending(t, control, part) > 0 })
-			if err := worker.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			worker.suspend(t)
 			s.ends(t, "DELETE", "/v1/uploads/"+asleep.ID)
 			other := start(t, s.env, "worker")
 			ended(asleep, "deleted")
 			other.stop(t, 30*time.Second)
-			if err := worker.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-				t.Fatal(err)
-			}
+			worker.signal(t, syscall.SIGCONT)
 			await(t, 10*time.Second, "the sleeper to stop", func() bool { return sending(t, control, part) == 0 })
 			ended(asleep, "deleted")
 		})

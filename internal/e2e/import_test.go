@@ -102,7 +102,7 @@ func TestImportsSurvive(t *testing.T) {
 	wantGoneOn("/stopped", id)
 
 	sleeping := s.imported(t, w, "/slept")
-	slept.signal(t, syscall.SIGSTOP)
+	slept.suspend(t)
 	killed := s.worker(t)
 	id = s.imported(t, w, "/killed")
 	killed.kill()

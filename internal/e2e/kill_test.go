@@ -6,6 +6,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +40,24 @@ func (p *process) signal(t *testing.T, sig syscall.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatalf("%s to %s: %v", sig, p.name, err)
 	}
+}
+
+// suspend stops the process until it is told to continue, which it is at the latest when the test ends. Its threads
+// stop one by one; it returns when all have.
+func (p *process) suspend(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	t.Cleanup(func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) })
+	await(t, 10*time.Second, p.name+" to stop", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+		for _, thread := range threads {
+			var status []byte
+			if status, err = os.ReadFile(thread); err != nil || !strings.Contains(string(status), "\nState:\tT") {
+				return false
+			}
+		}
+		return err == nil && len(threads) > 0
+	})
 }
 
 // database is a stack's.
@@ -404,8 +424,7 @@ func (d database) sleepInside(t *testing.T, p *process, id string) {
 			WHERE $1 = ANY(pg_blocking_pids(pid)) AND xact_start < query_start`, me).Scan(&backend)
 		return err == nil && backend != 0
 	})
-	p.signal(t, syscall.SIGSTOP)
-	t.Cleanup(func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) })
+	p.suspend(t)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}

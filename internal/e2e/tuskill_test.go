@@ -65,8 +65,7 @@ func sleepInPatch(t *testing.T, d database, api *apiProcess, at, path string, un
 	p.send(t, until/2)
 	d.awaitRow(t, 30*time.Second, "a checkpoint", `SELECT received_bytes > 0 FROM slipway.uploads WHERE id = $1`, uploadOf(at))
 	p.send(t, until)
-	api.signal(t, syscall.SIGSTOP)
-	t.Cleanup(func() { _ = api.cmd.Process.Signal(syscall.SIGCONT) })
+	api.suspend(t)
 	return p
 }
 
