@@ -22,14 +22,24 @@ func (s *system) stalled(t *testing.T, names ...string) (ids []string) {
 func (s *system) sent(t *testing.T, provider string, names ...string) (ids []string) {
 	t.Helper()
 	for _, name := range names {
-		r := slipway(t.Context(), "put", "--json", "--provider", provider, name)
-		var told result
-		if err := json.Unmarshal([]byte(r.stdout), &told); err != nil || r.err != nil && told.Upload.Status != upload.Failed { // it may have failed already
-			t.Fatalf("%+v, %v", r, err)
+		id, err := s.put(t, provider, name)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
-		ids = append(ids, string(told.Upload.ID))
+		ids = append(ids, id)
 	}
 	return ids
+}
+
+// put puts a file that comes in, and returns its id and how put ended: it may have seen how the upload did.
+func (s *system) put(t *testing.T, provider, name string) (id string, err error) {
+	t.Helper()
+	r := slipway(t.Context(), "put", "--json", "--provider", provider, name)
+	var told result
+	if err := json.Unmarshal([]byte(r.stdout), &told); err != nil || told.Upload.ID == "" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	return string(told.Upload.ID), r.err
 }
 
 // become waits until the upload has one of the statuses.

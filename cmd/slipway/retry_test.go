@@ -16,9 +16,10 @@ import (
 func (s *system) rejected(t *testing.T, names ...string) (ids []string) {
 	t.Helper()
 	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
-	ids = s.sent(t, "cloudinary", names...)
-	for _, id := range ids {
+	for _, name := range names {
+		id, _ := s.put(t, "cloudinary", name)
 		become(t, id, upload.Failed)
+		ids = append(ids, id)
 	}
 	s.fault(t, "cloudinary", "")
 	return ids

@@ -62,7 +62,7 @@ func TestWatchEndsWhenAllHaveEnded(t *testing.T) {
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
 	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
-	rejected := s.sent(t, "cloudinary", "a.bin")[0]
+	rejected, _ := s.put(t, "cloudinary", "a.bin")
 	taken := s.sent(t, "uploadcare", "b.bin")[0]
 	r := slipway(t.Context(), "watch", rejected, taken)
 	if exitCode(r.err) != exitNotDelivered || r.err.Error() != "1 of 2 uploads did not arrive" ||
