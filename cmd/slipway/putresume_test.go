@@ -32,6 +32,7 @@ func TestAKilledPutGoesOnWhereItStopped(t *testing.T) {
 	way.open(20 * mib)
 	first := launch(t, "put", film)
 	way.full(t)
+	s.received(t, 19*mib)
 	first.kill()
 	id, offset := s.theOne(t)
 	if offset < 19*mib || offset > 20*mib {
@@ -135,7 +136,7 @@ func TestTwoPutsOfOneFileSendItOnce(t *testing.T) {
 	if one, two := first.ends(0), second.ends(0); one != two || !strings.HasSuffix(one, "/content\n") {
 		t.Errorf("the URLs are %q and %q", one, two)
 	}
-	s.theOne(t)
+	s.only(t)
 	if !strings.Contains(second.heard(), "a.bin: all of it had come already\n") {
 		t.Errorf("the second says %s", second.heard())
 	}

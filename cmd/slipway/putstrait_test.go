@@ -246,14 +246,7 @@ func parse(t *testing.T, text string) (list []told) {
 // theOne is the only upload there is, with how far it has come by tus.
 func (s *system) theOne(t *testing.T) (id string, offset int64) {
 	t.Helper()
-	r := slipway(t.Context(), "list", "--json")
-	if r.err != nil || strings.Count(r.stdout, "\n") != 1 {
-		t.Fatalf("the uploads are %+v, want one", r)
-	}
-	var u client.Upload
-	if err := json.Unmarshal([]byte(r.stdout), &u); err != nil {
-		t.Fatal(err)
-	}
+	u := s.only(t)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, s.url+"/v1/tus/"+string(u.ID), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -268,6 +261,36 @@ func (s *system) theOne(t *testing.T) (id string, offset int64) {
 		t.Fatalf("%s: %v", resp.Status, err)
 	}
 	return string(u.ID), offset
+}
+
+// only is the upload that there is, asked for outside the strait.
+func (s *system) only(t *testing.T) client.Upload {
+	t.Helper()
+	resp, err := http.Get(s.url + "/v1/uploads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var page struct {
+		Uploads []client.Upload `json:"uploads"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil || len(page.Uploads) != 1 {
+		t.Fatalf("the uploads are %+v, %v, want one", page, err)
+	}
+	return page.Uploads[0]
+}
+
+// received waits until the service says that n bytes have come of the upload that there is.
+func (s *system) received(t *testing.T, n int64) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for s.only(t).Received < n {
+		select {
+		case <-deadline:
+			t.Fatalf("%d bytes have not come: %+v", n, s.only(t))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // wantNothingKept checks that no bookmark is left.
