@@ -24,8 +24,8 @@ func reason(err error) error {
 	switch {
 	case errors.As(err, &pg):
 		return errors.New(pg.Message)
-	case errors.As(err, &refused) && refused.Message != "":
-		said := errors.New(strings.TrimSuffix(refused.Message, "."))
+	case errors.As(err, &refused) && refused.Reason() != "":
+		said := errors.New(strings.TrimSuffix(refused.Reason(), "."))
 		if refused.Status == 0 && network != nil {
 			return fmt.Errorf("%w (%w)", said, network)
 		}

@@ -31,7 +31,7 @@ type Error struct {
 	Op         string // "part 7", "complete"
 	Status     int    // HTTP status; 0 when there was no answer
 	Code       string // the provider's own, where it has one
-	Message    string // a sentence for the upload's owner, without keys or signed URLs
+	Message    string // a sentence for the upload's owner, without keys or signed URLs; "" when nothing was said
 	Verdict    Verdict
 	RetryAfter time.Duration // what they asked for; 0 when they did not
 	RequestID  string        // quote it to their support
@@ -60,3 +60,11 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Reason is the message, or the bare answer that came without one.
+func (e *Error) Reason() string {
+	if e.Message == "" && e.Status != 0 {
+		return fmt.Sprintf("%d for %s, without a reason.", e.Status, e.Op)
+	}
+	return e.Message
+}

@@ -212,7 +212,7 @@ func (w *worker) failsCheck(ctx context.Context, p provider.Provider, err error)
 func (w *worker) pause(ctx context.Context, code upload.Code, pe *provider.Error) *pausedError {
 	reason := unavailableMessage(providerTitle(pe.Provider), pe)
 	if code == upload.ProviderAccount {
-		reason = sentence(providerTitle(pe.Provider)+" refuses the account", pe.Message)
+		reason = sentence(providerTitle(pe.Provider)+" refuses the account", pe.Reason())
 	}
 	if err := postgres.PauseProvider(ctx, w.pool, pe.Provider, string(code), reason, w.Rest); err != nil {
 		w.log.Error("pause the provider", "provider", pe.Provider, "error", err)

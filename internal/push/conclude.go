@@ -130,7 +130,7 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 	switch pe.Verdict {
 	case provider.Reject:
 		return outcome{give: true, err: upload.Error{Code: upload.ProviderRejected, FixableBy: upload.ByYou,
-			Message: sentence(service+" refused the file", pe.Message)}}
+			Message: sentence(service+" refused the file", pe.Reason())}}
 	case provider.Spent:
 		wait := cmp.Or(pe.RetryAfter, w.Backoff(u.Attempt))
 		return outcome{after: wait, giveBack: true, err: upload.Error{Code: upload.ProviderThrottled, Retryable: true, FixableBy: upload.ByProvider,
@@ -138,13 +138,13 @@ func (w *worker) judge(ctx context.Context, u upload.Upload, cause error) outcom
 				service, time.Now().Add(wait).UTC().Format("15:04:05 UTC"))}}
 	case provider.Denied:
 		return again(upload.Error{Code: upload.ProviderAccount, Retryable: true, FixableBy: upload.ByOperator,
-			Message: sentence(service+" denies this file, with keys that are good", pe.Message)})
+			Message: sentence(service+" denies this file, with keys that are good", pe.Reason())})
 	case provider.Integrity:
 		return again(upload.Error{Code: upload.IntegrityMismatch, Retryable: true, FixableBy: upload.ByProvider,
-			Message: sentence("What arrived at "+service+" is not what was sent", pe.Message)})
+			Message: sentence("What arrived at "+service+" is not what was sent", pe.Reason())})
 	case provider.SessionLost:
 		return again(upload.Error{Code: upload.SessionLost, Retryable: true, FixableBy: upload.ByProvider,
-			Message: sentence(service+" has forgotten the parts that it had", pe.Message)})
+			Message: sentence(service+" has forgotten the parts that it had", pe.Reason())})
 	}
 	return again(upload.Error{Code: upload.ProviderUnavailable, Retryable: true, FixableBy: upload.ByProvider,
 		Message: unavailableMessage(service, pe)})

@@ -95,7 +95,7 @@ func (a *attempt) run(ctx context.Context) (upload.Asset, error) {
 		if lost > maxSessionsLost {
 			return upload.Asset{}, refusal(pe)
 		}
-		reason = pe.Message
+		reason = pe.Reason()
 	}
 }
 

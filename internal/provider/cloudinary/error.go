@@ -65,9 +65,6 @@ func fault(ctx context.Context, op string, err error) error {
 	var e *provider.Error
 	if errors.As(err, &e) {
 		e.Op = op
-		if e.Message == "" {
-			e.Message = fmt.Sprintf("Cloudinary answered %d.", e.Status)
-		}
 		return e
 	}
 	if ctx.Err() != nil {
@@ -77,7 +74,7 @@ func fault(ctx context.Context, op string, err error) error {
 	if !errors.As(err, &sent) {
 		return unreadable(op, err)
 	}
-	return &provider.Error{Provider: Name, Op: op, Verdict: provider.Transient, Message: "Cloudinary did not answer.", Cause: wire(sent.Err)}
+	return &provider.Error{Provider: Name, Op: op, Verdict: provider.Transient, Message: "There was no answer.", Cause: wire(sent.Err)}
 }
 
 // unreadable is the error for a success that says nothing we understand.

@@ -76,7 +76,7 @@ func TestWhatAnAnswerToAPartMeans(t *testing.T) {
 				t.Errorf("%v, want %v", err, tt.want)
 			}
 			var e *provider.Error
-			if errors.As(err, &e) && (e.Op != "part "+strconv.Itoa(tt.part) || e.Message == "" || e.Status != tt.status) {
+			if errors.As(err, &e) && (e.Op != "part "+strconv.Itoa(tt.part) || e.Reason() == "" || e.Status != tt.status) {
 				t.Errorf("error is %+v", e)
 			}
 		})

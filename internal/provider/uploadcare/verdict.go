@@ -124,9 +124,6 @@ func refusal(s side, resp *http.Response, body []byte, keys []string) *provider.
 	text, from := read(e, s, body)
 	e.Verdict = verdict(from, e.Status, e.Code)
 	e.Message = sentence(text, keys)
-	if e.Message == "" {
-		e.Message = fmt.Sprintf("Uploadcare's %s answered %d.", s, e.Status)
-	}
 	return e
 }
 
