@@ -17,13 +17,13 @@ import (
 	"time"
 
 	"slipway/internal/config"
-	"slipway/internal/crc32c"
 	"slipway/internal/doctor"
 	"slipway/internal/ingest"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/process"
 	"slipway/internal/provider"
+	"slipway/internal/provider/providertest"
 	"slipway/internal/push"
 	"slipway/internal/upload"
 )
@@ -143,30 +143,6 @@ func (in *running) reconcile(t *testing.T, grace time.Duration, apply bool) doct
 	return plan
 }
 
-// orphan stores an asset as a worker would that nobody remembers.
-func (in *running) orphan(t *testing.T, name, installation string, id upload.ID) upload.Asset {
-	t.Helper()
-	content := []byte("nobody knows me")
-	src := provider.Source{
-		UploadID: id, Key: installation + "/" + string(id), FileName: "a.txt", ContentType: "text/plain", ResourceType: upload.Raw,
-		Size: int64(len(content)), CRC32C: crc32c.Update(0, content), Body: bytes.NewReader(content),
-	}
-	p := in.providers[name]
-	s, err := p.Begin(t.Context(), src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := p.PushPart(t.Context(), s, src, 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := p.Commit(t.Context(), src, *part.Asset)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 // has tells whether the provider has the asset.
 func (in *running) has(t *testing.T, name string, a upload.Asset) bool {
 	t.Helper()
@@ -217,7 +193,7 @@ func TestReconcileFindsEveryDifferenceAndMendsWhatItCan(t *testing.T) {
 	for _, name := range []string{"uploadcare", "cloudinary"} {
 		table, key := name+"_files", map[string]string{"uploadcare": "file_id", "cloudinary": "public_id"}[name]
 		unknown := upload.NewID()
-		assets[name] = append(assets[name], in.orphan(t, name, in.base.Installation.ID, unknown))
+		assets[name] = append(assets[name], providertest.Store(t, in.providers[name], in.base.Installation.ID, unknown))
 		differs(doctor.AssetUnnamed, unknown, true)
 
 		deleted := in.delivered(t, name)
@@ -322,7 +298,7 @@ func TestReconcileTouchesNothingOfAnotherInstallation(t *testing.T) {
 	in := install(t, surroundings(t))
 	for _, name := range []string{"uploadcare", "cloudinary"} {
 		for _, whose := range []string{"slipway-0123456789ab", in.base.Installation.ID + "x", "x" + in.base.Installation.ID, "holidays"} {
-			a := in.orphan(t, name, whose, upload.NewID())
+			a := providertest.Store(t, in.providers[name], whose, upload.NewID())
 			wantPlan(t, "with an asset of "+whose, in.reconcile(t, 0, true))
 			if !in.has(t, name, a) {
 				t.Errorf("%s's asset at %s was deleted", whose, name)

@@ -20,7 +20,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"slipway/internal/config"
-	"slipway/internal/crc32c"
 	"slipway/internal/devstack"
 	"slipway/internal/forget"
 	"slipway/internal/ingest"
@@ -28,6 +27,7 @@ import (
 	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/process"
 	"slipway/internal/provider"
+	"slipway/internal/provider/providertest"
 	"slipway/internal/push"
 	"slipway/internal/staging"
 	"slipway/internal/upload"
@@ -217,25 +217,8 @@ func (p *place) settle(t *testing.T, user string) {
 // store has a provider keep a file of which no upload knows.
 func (p *place) store(t *testing.T, name string) upload.Asset {
 	t.Helper()
-	content := []byte("from before")
 	at := p.providers[slices.IndexFunc(p.providers, func(p provider.Provider) bool { return p.Name() == name })]
-	src := provider.Source{
-		UploadID: upload.NewID(), Key: "before/" + string(upload.NewID()), FileName: "a.txt", ContentType: "text/plain", ResourceType: upload.Raw,
-		Size: int64(len(content)), CRC32C: crc32c.Update(0, content), Body: bytes.NewReader(content),
-	}
-	s, err := at.Begin(t.Context(), src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := at.PushPart(t.Context(), s, src, 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asset, err := at.Commit(t.Context(), src, *part.Asset)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return asset
+	return providertest.Store(t, at, "before", upload.NewID())
 }
 
 // extend adds a segment to an upload's bytes.
