@@ -38,7 +38,7 @@ func TestExitCodes(t *testing.T) {
 	installed(t)
 	write(t, "good.bin", "content")
 	write(t, "bad.bin", "content")
-	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
+	s.fault(t, "cloudinary", invalidImage)
 	for line, want := range map[string]int{
 		"put good.bin":            0,
 		"help":                    0,

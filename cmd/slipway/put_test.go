@@ -132,7 +132,7 @@ func TestAnUploadThatFailsAndIsRetried(t *testing.T) {
 	s := start(t)
 	folder(t)
 	write(t, "a.bin", "content")
-	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
+	s.fault(t, "cloudinary", invalidImage)
 	r := slipway(t.Context(), "put", "--wait", "--json", "--provider", "cloudinary", "a.bin")
 	var told struct {
 		Upload client.Upload

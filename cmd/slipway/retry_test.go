@@ -12,10 +12,13 @@ import (
 	"slipway/internal/upload"
 )
 
+// invalidImage is what Cloudinary answers to a file that it will never take.
+const invalidImage = `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`
+
 // rejected sends files that Cloudinary does not take, and returns their ids. It takes them again afterwards.
 func (s *system) rejected(t *testing.T, names ...string) (ids []string) {
 	t.Helper()
-	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
+	s.fault(t, "cloudinary", invalidImage)
 	for _, name := range names {
 		id, _ := s.put(t, "cloudinary", name)
 		become(t, id, upload.Failed)

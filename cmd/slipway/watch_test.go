@@ -61,7 +61,7 @@ func TestWatchEndsWhenAllHaveEnded(t *testing.T) {
 	folder(t)
 	write(t, "a.bin", "content")
 	write(t, "b.bin", "content")
-	s.fault(t, "cloudinary", `{"path":"/upload","action":"answer","status":400,"body":"{\"error\":{\"message\":\"Invalid image file\"}}"}`)
+	s.fault(t, "cloudinary", invalidImage)
 	rejected, _ := s.put(t, "cloudinary", "a.bin")
 	taken := s.sent(t, "uploadcare", "b.bin")[0]
 	r := slipway(t.Context(), "watch", rejected, taken)

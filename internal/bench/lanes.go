@@ -98,7 +98,7 @@ func slow(ctx context.Context, s *stack, name string) error {
 
 // behindLarge queues large files and sends small ones while they are on their way, at so many MiB/s.
 func behindLarge(ctx context.Context, s *stack, o options, name string, from *sender) (times []float64, rate float64, err error) {
-	pool, err := postgres.Open(ctx, postgres.Options{URL: s.env["DATABASE_URL"], AppName: "slipway-bench"})
+	pool, err := s.database(ctx)
 	if err != nil {
 		return nil, 0, err
 	}

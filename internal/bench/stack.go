@@ -16,7 +16,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/joho/godotenv"
+
+	"slipway/internal/postgres"
 )
 
 // ground is what all sections stand on: the built programs and the files to send.
@@ -143,6 +146,11 @@ func ready(ctx context.Context, url string) bool {
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
+}
+
+// database is a pool of connections that are not the service's.
+func (s *stack) database(ctx context.Context) (*pgxpool.Pool, error) {
+	return postgres.Open(ctx, postgres.Options{URL: s.env["DATABASE_URL"], AppName: "slipway-bench"})
 }
 
 // startReceiver runs the yardstick for receiving, on the disk of this stack, and returns its URL.

@@ -39,7 +39,7 @@ func measureStreams(ctx context.Context, s *stack, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	pool, err := postgres.Open(ctx, postgres.Options{URL: s.env["DATABASE_URL"], AppName: "slipway-bench"})
+	pool, err := s.database(ctx)
 	if err != nil {
 		return err
 	}

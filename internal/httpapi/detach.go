@@ -57,7 +57,7 @@ var errHeld = errors.New("nothing is read from the connection at the moment")
 func detach(ctx *fasthttp.RequestCtx, length int) *fasthttp.RequestCtx {
 	conn := guarded(ctx.Conn())
 	conn.held = true
-	early, _ := io.ReadAll(ctx.RequestBodyStream()) // up to errHeld
+	early, _ := io.ReadAll(ctx.RequestBodyStream()) // what fasthttp's buffer holds behind the head, up to errHeld
 	conn.held = false
 
 	own := &fasthttp.RequestCtx{}
