@@ -34,6 +34,7 @@ func TestAKilledPutGoesOnWhereItStopped(t *testing.T) {
 	way.full(t)
 	s.received(t, 19*mib)
 	first.kill()
+	way.cut()
 	id, offset := s.theOne(t)
 	if offset < 19*mib || offset > 20*mib {
 		t.Errorf("of 20 MiB that passed, %d bytes have come", offset)

@@ -59,11 +59,7 @@ func narrow(t *testing.T, service string) *strait {
 	t.Cleanup(func() {
 		_ = ln.Close()
 		s.open(1 << 60)
-		s.mu.Lock()
-		for conn := range s.conns {
-			_ = conn.Close()
-		}
-		s.mu.Unlock()
+		s.cut()
 		all.Wait()
 	})
 	t.Setenv("SLIPWAY_URL", s.url)
@@ -118,6 +114,15 @@ func (s *strait) open(n int64) {
 	defer s.mu.Unlock()
 	s.most = n
 	s.moved.Broadcast()
+}
+
+// cut ends every connection, with what is on its way.
+func (s *strait) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close()
+	}
 }
 
 // count is how many bytes have gone.
