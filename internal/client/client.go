@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -112,6 +111,9 @@ type request struct {
 	timeout      time.Duration // for the answer; 0 leaves it to piece
 }
 
+// asks tells whether r changes nothing.
+func (r request) asks() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+
 // call sends r until it is answered, as often as that does no harm and patience lasts, and decodes a
 // JSON answer into v. The header of the answer is returned, with v untouched for a 304.
 func (c *Client) call(ctx context.Context, r request, v any) (http.Header, error) {
@@ -154,7 +156,7 @@ func (p *pause) wait(ctx context.Context, err error) bool {
 // repeatable tells whether r, which ended in err, may be sent again. What only asks may, and what does no harm;
 // what else changes something only if it cannot have been carried out.
 func (c *Client) repeatable(r request, err error) bool {
-	harmless := r.method == http.MethodGet || r.twice
+	harmless := r.asks() || r.twice
 	var refused *Error
 	if errors.As(err, &refused) {
 		switch refused.Status {
@@ -219,14 +221,12 @@ func (c *Client) try(ctx context.Context, r request, v any) (http.Header, error)
 		return nil, c.silence(call, r, connected, err) // whoever sends a file learns also then whether all of it was sent
 	}
 	defer resp.Body.Close()
-	if err := c.read(resp, v); err != nil {
-		var broken *net.OpError
-		if (ctx.Err() == nil || r.piece != nil) && (errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || call.Err() != nil) {
-			err = c.silence(call, r, true, err)
-		}
-		return resp.Header, err
+	err = c.read(resp, v)
+	var refused *Error
+	if err != nil && !errors.As(err, &refused) && (ctx.Err() == nil || r.piece != nil) { // the answer broke off
+		err = c.silence(call, r, true, err)
 	}
-	return resp.Header, nil
+	return resp.Header, err
 }
 
 var (
@@ -254,7 +254,7 @@ func (c *Client) silence(call context.Context, r request, connected bool, cause 
 	if errors.As(cause, &failed) {
 		cause = failed.Err
 	}
-	return &UnreachableError{URL: c.shown(), Cause: cause, Unknown: whole, weather: connected || c.met.Load()}
+	return &UnreachableError{URL: c.shown(), Cause: cause, Unknown: whole && !r.asks(), weather: connected || c.met.Load()}
 }
 
 // shown is the service's address without a password.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -186,6 +187,48 @@ func TestAWrongAddressIsNoWeather(t *testing.T) {
 		t.Errorf("a service that was there and is away: %v after waits %v", err, c.waits)
 	}
 }
+
+func TestOnlyWhatWouldChangeSomethingIsInDoubt(t *testing.T) {
+	broken := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "99")
+		_, _ = io.WriteString(w, "{")
+	}
+	for name, handler := range map[string]http.HandlerFunc{"no answer": cut(0), "an answer that breaks": broken} {
+		c := serve(t, handler)
+		for call, ask := range map[string]func() error{
+			"get":   func() error { _, err := c.Get(t.Context(), id); return err },
+			"retry": func() error { _, err := c.Retry(t.Context(), id, ""); return err },
+		} {
+			var silent *UnreachableError
+			if err := ask(); !errors.As(err, &silent) || silent.Unknown != (call == "retry") {
+				t.Errorf("%s to %s: %v, in doubt %t", name, call, err, silent != nil && silent.Unknown)
+			}
+		}
+	}
+}
+
+func TestAnAnswerThatBreaksIsAskedForAgainOverAnyProtocol(t *testing.T) {
+	calls := 0
+	c, err := New(Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		calls++
+		body := io.Reader(strings.NewReader(uploadJSON(upload.Queued, 1)))
+		if calls == 1 { // as net/http's HTTP/2 says it, by an error that has no type of its own
+			body = iotest.ErrReader(errors.New("http2: server sent GOAWAY and closed the connection"))
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body), Request: r}, nil
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	if u, err := c.Get(t.Context(), id); err != nil || u.ID != id || calls != 2 {
+		t.Errorf("got %v, %v after %d calls", u.ID, err, calls)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestAnswersOfStrangers(t *testing.T) {
 	tests := map[string]struct {

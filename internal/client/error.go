@@ -32,7 +32,7 @@ func (e *Error) queued() bool {
 type UnreachableError struct {
 	URL     string // of the service
 	Cause   error
-	Unknown bool // whether the request was carried out: it had left as a whole
+	Unknown bool // whether the request was carried out: it had left as a whole; never of one that only asks
 
 	weather bool // not a wrong address: the service has been met there
 }

@@ -83,6 +83,9 @@ const (
 
 var errQuiet = errors.New("the stream of events fell silent")
 
+// listening is what a stream is asked for by.
+var listening = request{method: http.MethodGet, path: "/v1/events"}
+
 // Follow goes through what happens to all of the caller's uploads from now on, each event once and in order, however often
 // the connection ends. It begins with StreamBegan, has a StreamReset where events are missing, and ends after an error.
 func (c *Client) Follow(ctx context.Context) iter.Seq2[Event, error] {
@@ -99,14 +102,14 @@ func (c *Client) Follow(ctx context.Context) iter.Seq2[Event, error] {
 			case heard:
 				try = 0
 			}
-			if !c.repeatable(request{method: http.MethodGet}, err) || time.Since(f.lost) > absence {
-				yield(Event{}, err)
-				return
-			}
 			wait := min(firstWait<<min(try, 10), longestWait)
 			wait += rand.N(wait) // a service that comes back is not asked by everybody at once
 			if refused := (*Error)(nil); errors.As(err, &refused) {
 				wait = max(wait, refused.RetryAfter)
+			}
+			if !c.repeatable(listening, err) || time.Since(f.lost)+wait > absence {
+				yield(Event{}, err)
+				return
 			}
 			c.opts.Waiting(err, wait)
 			if c.sleep(ctx, wait) != nil {
@@ -135,7 +138,7 @@ func (f *following) connect(ctx context.Context) (heard bool, err error) {
 	defer silence.Stop()
 	connected := false
 	traced := httptrace.WithClientTrace(call, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
-	req, err := http.NewRequestWithContext(traced, http.MethodGet, c.base+"/v1/events", http.NoBody)
+	req, err := http.NewRequestWithContext(traced, listening.method, c.base+listening.path, http.NoBody)
 	if err != nil {
 		return false, err
 	}
@@ -148,7 +151,7 @@ func (f *following) connect(ctx context.Context) (heard bool, err error) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return false, c.silence(call, request{}, connected, err)
+		return false, c.silence(call, listening, connected, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
@@ -179,7 +182,7 @@ func (f *following) connect(ctx context.Context) (heard bool, err error) {
 			}
 		}
 	}
-	return heard, c.silence(call, request{}, true, err)
+	return heard, c.silence(call, listening, true, err)
 }
 
 // eventOf is what a stream has said, if all of it has come.
