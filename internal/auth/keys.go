@@ -186,11 +186,10 @@ func (k *Keys) Run(ctx context.Context) {
 		if !k.watched() {
 			continue
 		}
-		ring, err := k.since(ctx, time.Now().Add(-keysFresh/2))
-		if err != nil {
+		if _, err := k.since(ctx, time.Now().Add(-keysFresh/2)); err != nil {
 			continue // nobody can tell; whoever asks anew is told so
 		}
-		k.endWithout(ring)
+		k.endGone()
 	}
 }
 
@@ -200,10 +199,11 @@ func (k *Keys) watched() bool {
 	return len(k.watchers) > 0
 }
 
-// endWithout ends what depends on keys that are not on the ring.
-func (k *Keys) endWithout(ring *keyRing) {
+// endGone ends what depends on keys that are not good any more.
+func (k *Keys) endGone() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	ring := k.ring.Load() // under the lock: whoever is among the watchers has found its key on this ring, or on an older one
 	for id, watchers := range k.watchers {
 		if ring.ids[id] {
 			continue
