@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"slipway/internal/client"
 	"slipway/internal/upload"
@@ -156,13 +155,7 @@ func TestAnUploadThatFailsAndIsRetried(t *testing.T) {
 	if r := slipway(t.Context(), "retry", id); r.err != nil || r.stdout != "a.bin is queued again\n" {
 		t.Errorf("retry: %+v", r)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for !strings.Contains(slipway(t.Context(), "status", strings.ToUpper(id)).stdout, "  status    completed\n") {
-		if time.Now().After(deadline) {
-			t.Fatal("it was not delivered after the retry")
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	become(t, strings.ToUpper(id), upload.Completed)
 	r = slipway(t.Context(), "retry", "--json", id)
 	if r.err == nil || !strings.Contains(r.stdout, `"code":"not_failed","status":409`) || strings.Contains(r.stderr, "Its id is") {
 		t.Errorf("a retry of what is completed: %+v", r)

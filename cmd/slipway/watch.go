@@ -219,8 +219,13 @@ func (w *watcher) take(ctx context.Context, e client.Event) error {
 	}
 	switch e.Type {
 	case client.StreamBegan, client.StreamReset:
+		if e.Type == client.StreamReset {
+			if err := w.view.happened(e, nil); err != nil {
+				return err
+			}
+		}
 		if w.all {
-			return w.look(ctx, e)
+			return w.look(ctx)
 		}
 		for _, id := range w.named {
 			if err := w.catchUp(ctx, id); err != nil {
@@ -269,14 +274,9 @@ func (w *watcher) retire(id upload.ID) {
 }
 
 // look asks for all of the user's uploads that are under way. Nothing else is known any more.
-func (w *watcher) look(ctx context.Context, why client.Event) error {
+func (w *watcher) look(ctx context.Context) error {
 	clear(w.known)
 	w.ended = nil
-	if why.Type == client.StreamReset {
-		if err := w.view.happened(why, nil); err != nil {
-			return err
-		}
-	}
 	for found, err := range w.service.List(ctx, client.Filter{Statuses: underWay(), PageSize: largestPage}) {
 		if err != nil {
 			return err

@@ -166,6 +166,45 @@ func TestWatchMissesNothingWhereStreamsAreCut(t *testing.T) {
 	}
 }
 
+func TestWatchSaysThatEventsAreMissing(t *testing.T) {
+	const id = "0193f1c2-0000-7000-8000-000000000001"
+	const began, ended = `{"seq":3,"upload_id":"` + id + `","type":"status","status":"pushing","data":{}}`, `{"seq":9,"upload_id":"` + id + `","type":"status","status":"completed","data":{}}`
+	serve := func(t *testing.T) {
+		var streams, looks atomic.Int32
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/v1/events":
+				w.Header().Set("Content-Type", "text/event-stream")
+				if streams.Add(1) == 1 {
+					_, _ = io.WriteString(w, "event: start\ndata: {\"seq\":4}\n\n")
+					return
+				}
+				_, _ = io.WriteString(w, "event: reset\ndata: {\"seq\":8}\n\n")
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			case r.URL.Query().Get("last_event_id") == "0":
+				_, _ = io.WriteString(w, `{"events":[`+began+`],"next":null}`)
+			case r.URL.Query().Get("last_event_id") == "3":
+				_, _ = io.WriteString(w, `{"events":[`+ended+`],"next":null}`)
+			case looks.Add(1) == 1:
+				_, _ = io.WriteString(w, `{"id":"`+id+`","status":"pushing","file_name":"a.bin"}`)
+			default:
+				_, _ = io.WriteString(w, `{"id":"`+id+`","status":"completed","file_name":"a.bin"}`)
+			}
+		}))
+		t.Cleanup(s.Close)
+		t.Setenv("SLIPWAY_URL", s.URL)
+	}
+	serve(t)
+	if r := slipway(t.Context(), "watch", "--json", id); r.err != nil || r.stdout != began+"\n"+`{"seq":8,"type":"reset"}`+"\n"+ended+"\n" {
+		t.Errorf("as JSON: %+v", r)
+	}
+	serve(t)
+	if r := slipway(t.Context(), "watch", id); r.err != nil || !strings.Contains(r.stderr, "What happened in between is not known any more.\n") || !strings.HasSuffix(r.stdout, id+"  completed  a.bin\n") {
+		t.Errorf("as lines: %+v", r)
+	}
+}
+
 func TestATableThatWasWrappedIsDrawnOverAsAWhole(t *testing.T) {
 	v := &tableView{drawn: []string{strings.Repeat("x", 100), "", "日本語"}}
 	for columns, want := range map[int]int{120: 3, 100: 3, 99: 4, 50: 4, 5: 20 + 1 + 2} {
