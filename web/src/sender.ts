@@ -1,11 +1,11 @@
 // Files on their way from this tab to Slipway: Uppy, over tus.
 import { computed, signal } from '@preact/signals'
 import Uppy from '@uppy/core'
-import Tus, { type TusBody } from '@uppy/tus'
-import { problemIn } from './api'
+import Tus, { type TusBody, type TusDetailedError } from '@uppy/tus'
+import { Problem, problemIn } from './api'
 import { limits, limitsChanged, refreshLimits, refusal } from './limits'
 import { say } from './notices'
-import { authorization, confirmed, refused, signedIn, signedOut } from './session'
+import { authorization, refused, signedIn, signedOut } from './session'
 import size from './size'
 import { refresh } from './uploads'
 import { begunFor, forget, idIn, storage } from './unfinished'
@@ -94,39 +94,46 @@ uppy.use(Tus, {
     },
   },
   async onBeforeRequest(request) {
-    // A HEAD that is refused has tus-js-client begin anew with the first byte.
-    if (request.getMethod() === 'HEAD') await confirmed()
     if (signedOut.value) await signedIn()
     for (const [name, value] of Object.entries(authorization())) request.setHeader(name, value)
   },
   onAfterResponse(request, answer) {
+    if (request.getMethod() !== 'HEAD') return
+    const status = answer.getStatus()
+    // tus-js-client would begin anew with the first byte. These say nothing of the upload: it is asked for again.
+    if (status === 401 || status === 429 || status >= 500) throw problemIn(status, answer.getBody())
     const id = idIn(request.getURL())
     const name = begunEarlier.get(id)
-    if (request.getMethod() !== 'HEAD' || !name || answer.getStatus() === 423) return
+    if (!name || status === 423) return
     begunEarlier.delete(id)
     const [offset, length] = [Number(answer.getHeader('Upload-Offset')), Number(answer.getHeader('Upload-Length'))]
-    if (answer.getStatus() !== 200) say(`${name} begins anew: what was sent of it before is not kept any more.`)
+    if (status !== 200) say(`${name} begins anew: what was sent of it before is not kept any more.`)
     else if (offset > 0) say(`${name} goes on where it stopped, at ${size(offset)} of ${size(length)}.`)
   },
   onShouldRetry(error, _attempt, _options, usual) {
-    const answer = error.originalResponse
-    const problem = answer && problemIn(answer.getStatus(), answer.getBody())
+    const problem = problemOf(error)
     if (problem?.status === 401) {
       refused()
       return true // the next request waits until somebody is signed in
     }
-    const again = problem?.status === 429 ? passing.includes(problem.code) : usual(error)
+    const again = error.originalResponse?.getStatus() === 429 ? passing.includes(problem!.code) : usual(error)
     if (again && problem?.status !== 423) heldUp.value = problem?.message ?? 'The connection was lost.'
     return again
   },
   onError(error) {
-    const answer = 'originalResponse' in error ? error.originalResponse : null
-    error.message = answer ? problemIn(answer.getStatus(), answer.getBody()).message : 'The connection was lost, and did not come back.'
+    error.message = ('originalRequest' in error && problemOf(error)?.message) || 'The connection was lost, and did not come back.'
   },
 })
 
+// problemOf is what a request was answered that came to nothing; null where it was not answered.
+function problemOf(error: TusDetailedError): Problem | null {
+  if (error.causingError instanceof Problem) return error.causingError // of a HEAD
+  const answer = error.originalResponse
+  return answer && problemIn(answer.getStatus(), answer.getBody())
+}
+
 uppy.on('files-added', (files) => {
-  const before = pending.value > 0 ? sending.value : nothing
+  const before = sending.value.received < sending.value.chosen ? sending.value : nothing
   sending.value = { ...before, chosen: before.chosen + files.length }
   recount()
 })
