@@ -11,9 +11,9 @@ import {
 before(visits.open)
 after(visits.close)
 
-describe('who is asking', () => {
-  const cookieOf = (user) => [{ name: 'session', value: tokenFor(user), url: API, httpOnly: true, sameSite: 'Lax' }]
+const cookieOf = (user) => [{ name: 'session', value: tokenFor(user), url: API, httpOnly: true, sameSite: 'Lax' }]
 
+describe('who is asking', () => {
   test('is known by the token in the address, which is taken out of it', async (t) => {
     const user = someone()
     await send(user, 'mine.txt', 'This is mine.')
@@ -84,7 +84,7 @@ describe('who is asking', () => {
     const page = await visit(t, { cookies: cookieOf(user), refusals: / 401$/ })
     const seen = lead(page)
     await reads(page, 'Nothing here yet')
-    await line(page, 1.5 * MiB)
+    await line(page, 0.75 * MiB)
     await choose(page, files['ferry.mp4'])
     await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [2-9]\d %$/)
     await page.getByRole('button', { name: 'Pause' }).first().click()
@@ -101,6 +101,24 @@ describe('who is asking', () => {
     assert.equal(seen.made, 2)
     assert.ok(seen.from.some((offset) => offset >= MiB), `it went on from ${seen.from}`)
     assert.equal((await ask(user, '/v1/uploads')).uploads.length, 2)
+  })
+
+  test('may become somebody else, who sees nothing of the one before', async (t) => {
+    const [ann, bob] = [someone('ann'), someone('bob')]
+    const { id } = await send(ann, 'ann.txt', 'This is Ann’s.')
+    const page = await visit(t, { user: ann, refusals: new RegExp(`GET /v1/uploads/${id}.* 404`) })
+    await page.goto(`${API}/#upload/${id}`)
+    await panel(page).getByRole('heading', { name: 'ann.txt' }).waitFor()
+    await page.evaluate((token) => { location.hash = `token=${token}` }, tokenFor(bob))
+    await reads(page, 'Nothing here yet')
+    assert.equal(await page.getByText('ann.txt').count(), 0)
+    await page.goto(`${API}/#upload/${id}`)
+    await reads(panel(page), 'There is no such upload, or it is somebody else’s.')
+    await page.keyboard.press('Escape')
+    await send(bob, 'bob.txt', 'This is Bob’s.')
+    await send(ann, 'more.txt', 'This is Ann’s as well.')
+    await reads(rowOf(page, 'bob.txt'), /^Delivered in/)
+    assert.equal(await page.getByText(/ann|more/).count(), 0)
   })
 
   test('comes from a form’s page with the token in its query', async (t) => {
@@ -185,6 +203,14 @@ describe('the page', () => {
     await fits('an upload')
   })
 
+  test('shows an upload that it is opened with', async (t) => {
+    const user = someone()
+    const { id } = await send(user, 'linked.txt', 'This is linked to.')
+    const page = await visit(t, { cookies: cookieOf(user), path: `/#upload/${id}` })
+    await panel(page).getByRole('heading', { name: 'linked.txt' }).waitFor()
+    await reads(panel(page), 'Delivered to Uploadcare')
+  })
+
   test('is light or dark as the browser is', async (t) => {
     const page = await visit(t, { user: someone() })
     await reads(page, 'Nothing here yet')
@@ -208,14 +234,15 @@ describe('the page', () => {
     await start('api')
     t.after(() => kill('api'))
     await eventually('the API', () => fetch(`${MORTAL_API}/readyz`).then((answer) => answer.ok, () => false))
-    const page = await visit(t, { user, at: MORTAL_API })
+    const page = await visit(t, { user, at: MORTAL_API, refusals: /^HEAD .* 502$/ })
     const seen = lead(page)
-    await line(page, 2 * MiB)
+    await line(page, MiB)
     await choose(page, files['ferry.mp4'])
     await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [3-9]\d %$/)
     await kill('api')
     await reads(page, /^No connection to Slipway/)
     await accessible(page, 'without a connection')
+    await page.route('**/v1/tus/*', (route) => route.request().method() === 'HEAD' ? route.fulfill({ status: 502 }) : route.fallback(), { times: 2 }) // as a proxy before it
     await start('api')
     await line(page, -1)
     await received(page)

@@ -2,7 +2,6 @@
 import { signal } from '@preact/signals'
 import { createParser } from 'eventsource-parser'
 import { call, Problem, type Event } from './api'
-import { signedIn } from './session'
 
 /** Whether what the page shows is what is; since when it is not, and when the stream is asked for again. */
 export const connection = signal<{ live: true } | { live: false; since: number; next: number | null }>({ live: false, since: Date.now(), next: null })
@@ -23,7 +22,7 @@ const silence = 30_000
 
 const longestWait = 30_000
 
-/** Tells follower what happens until stop is aborted. */
+/** Tells follower what happens, until stop is aborted or nobody is signed in. */
 export async function follow(follower: Follower, stop: AbortSignal): Promise<void> {
   let seen: string | undefined
   let comeBack = 1000
@@ -65,31 +64,31 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
       await read(cut)
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
-        lost(null)
-        await signedIn()
-        seen = undefined // it may be somebody else
-        continue
+        if (!stop.aborted) lost(null)
+        return
       }
+      if (stop.aborted) return
       failures++
       if (!(error instanceof Problem) || (error.status > 0 && error.status !== 503)) follower.fresh() // somebody between holds streams back
     } finally {
       stop.removeEventListener('abort', end)
     }
-    if (stop.aborted) break
-    await pause(Math.min(comeBack * 2 ** Math.max(failures - 1, 0), longestWait))
+    if (!stop.aborted) await pause(Math.min(comeBack * 2 ** Math.max(failures - 1, 0), longestWait), stop)
   }
 }
 
 // pause waits, less where the browser finds the network again.
-function pause(ms: number): Promise<void> {
+function pause(ms: number, stop: AbortSignal): Promise<void> {
   lost(Date.now() + ms)
   return new Promise((done) => {
+    const over = new AbortController()
     const end = () => {
       clearTimeout(timer)
-      removeEventListener('online', end)
+      over.abort()
       done()
     }
     const timer = setTimeout(end, ms)
-    addEventListener('online', end)
+    addEventListener('online', end, { signal: over.signal })
+    stop.addEventListener('abort', end, { signal: over.signal })
   })
 }

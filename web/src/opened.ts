@@ -1,6 +1,7 @@
 // Which upload is looked at closely: it stands in the page's address, so that it can be linked to and left by going back.
 import { effect, signal, untracked } from '@preact/signals'
 import { readLog } from './history'
+import { signIns } from './session'
 import { refresh, uploadOf } from './uploads'
 
 const prefix = '#upload/'
@@ -24,9 +25,10 @@ export const missing = signal(false)
 
 effect(() => {
   const id = opened.value
+  signIns.value
   untracked(() => {
     missing.value = false
     readLog(id)
-    if (id) void refresh(id).then(() => (missing.value = opened.value === id && !uploadOf(id)))
+    if (id) void refresh(id).then(() => (missing.value = opened.value === id && !uploadOf(id).value))
   })
 })

@@ -9,7 +9,7 @@ let anchor: string | null = null // where a range begins
 /** The chosen uploads that are in the list. */
 export const selected = computed(() => listed.value.filter((id) => picked.value.has(id)))
 
-export const selectedUploads = computed(() => selected.value.map((id) => uploadOf(id)?.value).filter((u): u is Upload => u !== undefined))
+export const selectedUploads = computed(() => selected.value.map((id) => uploadOf(id).value).filter((u): u is Upload => u !== undefined))
 
 export const isSelected = (id: string): boolean => picked.value.has(id)
 

@@ -42,7 +42,7 @@ export const signedIn = (): Promise<void> =>
 /** Asks the API whether it knows who is asking. */
 export async function confirmed(): Promise<void> {
   const answer = await fetch('/v1/usage', { headers: authorization() }).catch(() => null)
-  if (answer?.ok) welcome()
+  if (answer?.ok && signedOut.value) welcome()
   if (answer?.status === 401) refused()
 }
 
@@ -61,7 +61,6 @@ function use(fresh: string) {
 }
 
 function welcome() {
-  if (!signedOut.value) return
   signedOut.value = false
   signIns.value++
 }

@@ -37,10 +37,25 @@ export const problem = signal<string | null>(null)
 const pageSize = 50
 const mostInPage = 100 // that the API gives
 
-const known = new Map<string, Signal<Upload>>()
+const known = new Map<string, Signal<Upload | undefined>>()
 
-/** The upload with this id, as far as it is known. */
-export const uploadOf = (id: string): Signal<Upload> | undefined => known.get(id)
+/** The upload with this id, as soon as it is known. */
+export function uploadOf(id: string): Signal<Upload | undefined> {
+  let one = known.get(id)
+  if (!one) known.set(id, (one = signal(undefined)))
+  return one
+}
+
+/** Forgets all that is known: whoever has signed in may be somebody else. */
+export function forgetUploads(): void {
+  asked++
+  batch(() => {
+    loading.value = true // until the list is asked for
+    listed.value = []
+    next.value = null
+    for (const one of known.values()) one.value = undefined
+  })
+}
 
 let asked = 0 // answers to earlier questions are not heeded
 
@@ -57,13 +72,22 @@ export function narrow(change: Partial<Filter>): Promise<void> {
 export const widen = () => narrow(everything)
 
 /** Asks for the list again, as much of it as is shown. */
-export async function reload(enough = Math.max(listed.value.length, pageSize)): Promise<void> {
-  const mine = ++asked
+export function reload(enough = Math.max(listed.value.length, pageSize)): Promise<void> {
   arrived.clear()
+  return read(listPath(Math.min(enough, mostInPage)), enough, () => [...arrived])
+}
+
+/** Adds the next page to the list. */
+export async function loadMore(): Promise<void> {
+  if (next.value !== null && !loading.value) await read(next.value, 1, () => listed.value)
+}
+
+// read follows the pages from path on until there are enough uploads, and lists them with those of beside.
+async function read(path: string | null, enough: number, beside: () => string[]): Promise<void> {
+  const mine = ++asked
   loading.value = true
   try {
     const found: Upload[] = []
-    let path: string | null = listPath(Math.min(enough, mostInPage))
     while (path !== null && found.length < enough) {
       const page: Page = await get<Page>(path)
       if (mine !== asked) return
@@ -72,33 +96,12 @@ export async function reload(enough = Math.max(listed.value.length, pageSize)): 
     }
     batch(() => {
       found.forEach(learn)
-      listed.value = inOrder([...arrived, ...found.map((u) => u.id)])
+      listed.value = inOrder([...beside(), ...found.map((u) => u.id)]).filter((id) => matches(uploadOf(id).value)) // some have changed meanwhile
       next.value = path
       problem.value = null
     })
   } catch (error) {
     if (mine === asked && !(error instanceof Problem && error.status === 401)) problem.value = (error as Error).message
-  } finally {
-    if (mine === asked) loading.value = false
-  }
-}
-
-/** Adds the next page to the list. */
-export async function loadMore(): Promise<void> {
-  if (next.value === null || loading.value) return
-  const mine = ++asked
-  loading.value = true
-  try {
-    const page = await get<Page>(next.value)
-    if (mine !== asked) return
-    batch(() => {
-      page.uploads.forEach(learn)
-      listed.value = inOrder([...listed.value, ...page.uploads.map((u) => u.id)])
-      next.value = page.next
-      problem.value = null
-    })
-  } catch (error) {
-    if (mine === asked) problem.value = (error as Error).message
   } finally {
     if (mine === asked) loading.value = false
   }
@@ -116,16 +119,16 @@ function listPath(limit: number): string {
   return `/v1/uploads?${query}`
 }
 
-function matches(u: Upload): boolean {
+function matches(u: Upload | undefined): boolean {
+  if (!u) return false
   const { group, provider, name } = filter.value
   const statuses: Status[] = groups[group].statuses
   return u.status !== 'deleted' && (group === 'all' || statuses.includes(u.status)) && (!provider || u.provider === provider) && u.file_name.startsWith(name)
 }
 
 function learn(u: Upload): void {
-  const had = known.get(u.id)
-  if (!had) known.set(u.id, signal(u))
-  else if (had.value.version <= u.version) had.value = u
+  const one = uploadOf(u.id)
+  if (!one.value || one.value.version <= u.version) one.value = u
 }
 
 /** Takes an upload as the API has just told it, into the list or out of it. */
@@ -154,9 +157,9 @@ export async function refresh(id: string): Promise<void> {
 
 /** What an event says is applied; what it does not say is asked for. */
 export function happened(e: Event): void {
-  const one = known.get(e.upload_id)
-  if (one) {
-    const u = one.value
+  const one = uploadOf(e.upload_id)
+  const u = one.value
+  if (u) {
     one.value = {
       ...u,
       status: e.status,
@@ -166,7 +169,7 @@ export function happened(e: Event): void {
       pushed_bytes: e.data?.pushed_bytes ?? u.pushed_bytes,
     }
   }
-  if (!one || e.type !== 'progress') askFor(e.upload_id)
+  if (!u || e.type !== 'progress') askFor(e.upload_id)
 }
 
 // Changes come in flocks: of few uploads each is asked for, of many the list, and that not all the time.
@@ -181,7 +184,7 @@ function askFor(id: string, wait = soon) {
     const ids = [...changed]
     changed.clear()
     const flock = ids.length > few
-    const alone = flock ? ids.filter((one) => known.has(one) && !listed.value.includes(one)).slice(0, few) : ids
+    const alone = flock ? ids.filter((one) => uploadOf(one).value && !listed.value.includes(one)).slice(0, few) : ids
     await Promise.all([...(flock ? [reload()] : []), ...alone.map(refresh)])
     gathering = 0
     const [more] = changed

@@ -17,7 +17,7 @@ import { Picture } from './row'
 export function Panel() {
   const dialog = useRef<HTMLDialogElement>(null)
   const id = opened.value
-  const upload = id === null ? undefined : uploadOf(id)?.value
+  const upload = id === null ? undefined : uploadOf(id).value
   useEffect(() => {
     if (id !== null && !dialog.current?.open) dialog.current?.showModal()
     if (id === null) dialog.current?.close()

@@ -14,7 +14,7 @@ import { Cancel, Delete, Kind, Link, Open, Retry } from './icons'
 
 /** One upload in the list. */
 export function Row({ id }: { id: string }) {
-  const upload = uploadOf(id)?.value
+  const upload = uploadOf(id).value
   if (!upload) return null
   const stopped = upload.status === 'receiving' && !mine.value.has(id)
   return (
