@@ -110,6 +110,8 @@ export class Problem extends Error {
   }
 }
 
+const unreachable = () => new Problem(0, 'unreachable', 'Slipway cannot be reached at the moment.')
+
 /** Asks for path. Throws a Problem for every answer that is none of 2xx; one of status 0 when there is no answer. */
 export async function call(path: string, init: RequestInit = {}): Promise<Response> {
   let answer: Response
@@ -117,7 +119,7 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
     answer = await fetch(path, { ...init, headers: { ...authorization(), ...init.headers } })
   } catch (error) {
     if (init.signal?.aborted) throw error
-    throw new Problem(0, 'unreachable', 'Slipway cannot be reached at the moment.')
+    throw unreachable()
   }
   if (answer.ok) return answer
   if (answer.status === 401) refused()
@@ -128,20 +130,21 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
 export function problemIn(status: number, text: string): Problem {
   try {
     const { code, detail } = JSON.parse(text)
-    return new Problem(status, String(code), String(detail))
+    if (typeof detail === 'string') return new Problem(status, String(code), detail)
   } catch {
-    return new Problem(status, 'unknown', `Slipway, or what stands before it, has answered ${status}.`)
+    // it is somebody else's
   }
+  return new Problem(status, 'unknown', `Slipway, or what stands before it, has answered ${status}.`)
 }
 
-export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return (await call(path, { headers: { Accept: 'application/json' }, ...(signal && { signal }) })).json()
-}
+export const get = <T>(path: string): Promise<T> => ask<T>(path, { headers: { Accept: 'application/json' } })
 
-export async function post<T>(path: string, body?: unknown): Promise<T> {
-  return (await call(path, { method: 'POST', ...(body !== undefined && { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } }) })).json()
-}
+export const post = <T>(path: string, body?: unknown): Promise<T> =>
+  ask<T>(path, { method: 'POST', ...(body !== undefined && { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } }) })
 
-export async function remove<T>(path: string): Promise<T> {
-  return (await call(path, { method: 'DELETE' })).json()
+export const remove = <T>(path: string): Promise<T> => ask<T>(path, { method: 'DELETE' })
+
+async function ask<T>(path: string, init: RequestInit): Promise<T> {
+  const answer = await call(path, init)
+  return answer.json().catch(() => Promise.reject(unreachable())) // it was cut off
 }

@@ -17,7 +17,6 @@ export function thumbnailOf(u: Upload): Signal<string | null> | null {
   return one
 }
 
-
 // pictured tells of what providers make pictures (docs/files.md).
 function pictured(u: Upload): boolean {
   if (u.resource_type === 'image' && u.content_type !== 'application/pdf') return true
@@ -26,7 +25,7 @@ function pictured(u: Upload): boolean {
 
 async function look(id: string, one: Signal<string | null>) {
   try {
-    await (first ??= prime())
+    await (first ??= prime().catch(() => {})) // each is asked for by itself then
     one.value ??= (await get<File>(`/v1/files/${id}`)).thumbnail_url
   } catch (error) {
     if (!(error instanceof Problem)) throw error // a picture is no more than a picture
