@@ -159,10 +159,13 @@ export async function copy(text: string, what: string): Promise<void> {
 /** Opens a delivered file where a plain link could not: the API says where it is by now. */
 export async function open(u: Upload): Promise<void> {
   const tab = window.open('', '_blank')
-  await attempt(async () => {
+  if (!tab) return say('The browser lets this page open no other.', true)
+  tab.opener = null // the file shall not lead this page elsewhere
+  const opened = await attempt(async () => {
     const { url } = await get<File>(`/v1/files/${u.id}`)
-    if (tab) tab.location.replace(url)
+    tab.location.replace(url)
   })
+  if (!opened) tab.close()
 }
 
 /** The address that opens a delivered file by itself; null where the API has to be asked with a token. */
@@ -171,10 +174,13 @@ export function opensAt(u: Upload): string | null {
   return u.asset.url !== u.url || linksOpen() ? u.asset.url : null
 }
 
-async function attempt(what: () => Promise<void>) {
+// attempt tells whether it came to something, and people if not.
+async function attempt(what: () => Promise<void>): Promise<boolean> {
   try {
     await what()
+    return true
   } catch (error) {
     complain(error)
+    return false
   }
 }

@@ -21,5 +21,6 @@ const worthAWord = 2500
 function Live() {
   const state = connection.value
   const lost = !state.live && state.next !== null && !signedOut.value && now.value - state.since > worthAWord
-  return <p class="live" role="status">{lost && `No connection to Slipway; asked again ${soon(new Date(state.next!).toISOString(), now.value)}.`}</p>
+  const again = lost && soon(new Date(state.next!).toISOString(), now.value)
+  return <p class="live" role="status">{lost && <>No connection to Slipway<span aria-hidden="true">; asked again {again}</span>.</>}</p> // read out once, not each second
 }

@@ -13,16 +13,15 @@ export const Open = drawn('M8 5H5v10h10v-3M11 4.5h4.5V9M15.3 4.7L9.5 10.5')
 export const Search = drawn('M9 14A5 5 0 1 0 9 4a5 5 0 0 0 0 10zM12.8 12.8L16.5 16.5')
 export const Check = drawn('M4.5 10.5l3.5 3.5 7.5-8')
 
-const kinds: Record<string, string> = {
-  image: 'M4 4.5h12v11H4zM4 13l3.5-3.5 3 3 2-2L16 14M12.5 8h.01',
-  video: 'M3.5 5.5h9v9h-9zM12.5 9l4-2.2v6.4l-4-2.2',
-  audio: 'M7.5 14.5V5l8-1.5V13M7.5 14.5a2 1.6 0 1 1-4 0 2 1.6 0 0 1 4 0zM15.5 13a2 1.6 0 1 1-4 0 2 1.6 0 0 1 4 0z',
-  text: 'M5.5 3.5h6l3 3v10h-9zM8 9h4M8 11.5h4',
+const Text = drawn('M5.5 3.5h6l3 3v10h-9zM8 9h4M8 11.5h4')
+const kinds: Record<string, typeof Text> = {
+  image: drawn('M4 4.5h12v11H4zM4 13l3.5-3.5 3 3 2-2L16 14M12.5 8h.01'),
+  video: drawn('M3.5 5.5h9v9h-9zM12.5 9l4-2.2v6.4l-4-2.2'),
+  audio: drawn('M7.5 14.5V5l8-1.5V13M7.5 14.5a2 1.6 0 1 1-4 0 2 1.6 0 0 1 4 0zM15.5 13a2 1.6 0 1 1-4 0 2 1.6 0 0 1 4 0z'),
 }
 
 /** What kind of file it is. */
 export function Kind({ type }: { type: string }) {
-  const kind = type.split('/')[0] ?? ''
-  const Icon = drawn(kinds[kind] ?? kinds['text']!)
+  const Icon = kinds[type.split('/')[0]!] ?? Text
   return <Icon />
 }
