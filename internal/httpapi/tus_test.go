@@ -34,7 +34,10 @@ func TestANewerTusRequestInterruptsTheOlder(t *testing.T) {
 			body := strings.Repeat("0123456789", 40_000)
 			p, q := first.tus(t), second.tus(t)
 			path := p.create(fmt.Sprintf("Upload-Length: %d", len(body)))
-			for at := 0; at < 300_000; {
+			for at, rounds := 0, 0; at < 300_000; rounds++ { // a request that is interrupted at once has read nothing yet
+				if rounds == 100 {
+					t.Fatalf("no more than %d bytes were kept", at)
+				}
 				c := p.beginPatch(path, at, len(body)-at, body[at:at+100_000])
 				began := time.Now()
 				r := q.head(path)
@@ -46,10 +49,7 @@ func TestANewerTusRequestInterruptsTheOlder(t *testing.T) {
 				if now < at || now > at+100_000 {
 					t.Fatalf("from %d to %d", at, now)
 				}
-				at = max(now, at+1)
-				if now < at {
-					t.Fatal("no byte was kept")
-				}
+				at = now
 			}
 			at, err := strconv.Atoi(q.head(path).Header.Get("Upload-Offset"))
 			must(t, err)

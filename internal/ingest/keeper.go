@@ -27,40 +27,57 @@ type keeper struct {
 	re *Resumable
 
 	mu        sync.Mutex
-	receivers map[upload.ID][]*receiver // by what they receive: somebody newer comes before the older has gone
+	receivers map[upload.ID][]*receiver // by what they receive, or are about to: somebody newer comes before the older has gone
 	runs      bool
 }
 
 func (k *keeper) add(rc *receiver) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.receivers[rc.seen.ID] = append(k.receivers[rc.seen.ID], rc)
+	k.receivers[rc.id] = append(k.receivers[rc.id], rc)
 	if !k.runs {
 		k.runs = true
 		go k.run()
 	}
 }
 
-// remove returns when nothing is written down any more of what rc receives.
 func (k *keeper) remove(rc *receiver) {
-	rc.busy <- struct{}{} // for good
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	id := rc.seen.ID
-	k.receivers[id] = slices.DeleteFunc(k.receivers[id], func(other *receiver) bool { return other == rc })
-	if len(k.receivers[id]) == 0 {
-		delete(k.receivers, id)
+	k.receivers[rc.id] = slices.DeleteFunc(k.receivers[rc.id], func(other *receiver) bool { return other == rc })
+	if len(k.receivers[rc.id]) == 0 {
+		delete(k.receivers, rc.id)
 	}
 }
 
-// wanted stops those who receive an upload under an epoch up to this one.
+// start has checkpoints made of what rc receives, and stop called when it is to let go, which may be at once.
+func (k *keeper) start(rc *receiver, stop func(error)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rc.stop, rc.busy, rc.kept = stop, make(chan struct{}, 1), time.Now()
+	rc.yield()
+}
+
+// end returns when nothing is written down any more of what rc receives.
+func (k *keeper) end(rc *receiver) {
+	rc.busy <- struct{}{} // for good
+	k.remove(rc)
+}
+
+// wanted stops those who receive an upload under an epoch up to this one, or are about to.
 func (k *keeper) wanted(id upload.ID, epoch int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, rc := range k.receivers[id] {
-		if rc.seen.ReceiveEpoch <= epoch {
-			rc.stop(errInterrupted(id))
-		}
+		rc.wanted = max(rc.wanted, epoch)
+		rc.yield()
+	}
+}
+
+// yield lets go of what somebody wants. The caller holds the keeper's lock.
+func (rc *receiver) yield() {
+	if rc.stop != nil && rc.seen.ReceiveEpoch <= rc.wanted {
+		rc.stop(errInterrupted(rc.id))
 	}
 }
 

@@ -32,8 +32,10 @@ type Chunk struct {
 // coded: NotFound, Gone, OffsetConflict, InvalidRequest, TooLarge, Interrupted, Locked, Unavailable, NoRoom, those of the
 // user's quotas and of the body, and what the content is refused with.
 func (re *Resumable) Append(ctx context.Context, user string, id upload.ID, c Chunk) (*postgres.Reception, error) {
-	rc, err := re.begin(ctx, user, id, c)
-	if err != nil || !underWay(rc.seen) {
+	rc := &receiver{Resumable: re, id: id, chunk: c}
+	re.keeper.add(rc) // before it has the right to: from then on somebody may want it to let go
+	defer re.keeper.remove(rc)
+	if err := rc.begin(ctx, user); err != nil || !underWay(rc.seen) {
 		return &rc.seen, err
 	}
 	hold, err := rc.prepare(ctx)
@@ -44,35 +46,34 @@ func (re *Resumable) Append(ctx context.Context, user string, id upload.ID, c Ch
 }
 
 // begin takes an upload over for a chunk that fits. One that is complete takes an empty chunk, and needs nobody to receive it.
-func (re *Resumable) begin(ctx context.Context, user string, id upload.ID, c Chunk) (*receiver, error) {
-	rc := &receiver{Resumable: re, chunk: c}
+func (rc *receiver) begin(ctx context.Context, user string) error {
 	ctx, cancel := context.WithTimeout(ctx, recordLimit)
 	defer cancel()
 	for {
-		r, err := re.settled(ctx, user, id)
+		r, err := rc.settled(ctx, user, rc.id)
 		if err == nil {
-			err = fits(r, c)
+			err = fits(r, rc.chunk)
 		}
-		if err == nil && !underWay(r) && !c.Empty {
-			err = &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou, UploadID: id, Message: "The upload is complete; nothing can be added to it."}
+		if err == nil && !underWay(r) && !rc.chunk.Empty {
+			err = &upload.Error{Code: upload.TooLarge, FixableBy: upload.ByYou, UploadID: rc.id, Message: "The upload is complete; nothing can be added to it."}
 		}
 		if rc.seen = r; err != nil || !underWay(r) {
-			return rc, err
+			return err
 		}
-		r, err = re.takeOver(ctx, r, true)
+		r, err = rc.takeOver(ctx, r, true)
 		switch {
 		case errors.Is(err, postgres.ErrFenced):
 			continue
 		case err != nil:
-			return rc, unavailable(err)
+			return unavailable(err)
 		case r.Received != rc.seen.Received: // who has not let go in time has come further
-			if err := re.release(r.Upload, re.received(r)); err != nil && !errors.Is(err, postgres.ErrFenced) {
-				return rc, unavailable(err)
+			if err := rc.release(r.Upload, rc.received(r)); err != nil && !errors.Is(err, postgres.ErrFenced) {
+				return unavailable(err)
 			}
 			continue
 		}
-		rc.seen, rc.record = r, re.received(r)
-		return rc, nil
+		rc.seen, rc.record = r, rc.received(r)
+		return nil
 	}
 }
 
@@ -94,16 +95,18 @@ func fits(r postgres.Reception, c Chunk) error {
 	return nil
 }
 
-// receiver is a request that has the right to add to an upload.
+// receiver is a request that adds to an upload, once it has the right to.
 type receiver struct {
 	*Resumable
-	seen  postgres.Reception // as it was taken over
+	id    upload.ID
 	chunk Chunk
+	seen  postgres.Reception // as it was taken over
 
 	segment upload.Segment // that it writes to, as it began
 	before  []upload.Segment
 	file    staging.Writer
 
+	wanted int64         // the highest epoch whose receivers are to let go
 	stop   func(error)   // ends the copying
 	busy   chan struct{} // holds something while a checkpoint is made; what is below is its maker's
 	kept   time.Time     // when the last one was made
@@ -150,10 +153,9 @@ func (rc *receiver) take(ctx context.Context, hold *quota.Hold) error {
 	if rc.file, err = rc.Staging.Extend(ctx, rc.segment, rc.seen.CRC32C); err != nil {
 		return staged(err)
 	}
-	rc.stop, rc.busy, rc.kept = stop, make(chan struct{}, 1), time.Now()
-	rc.keeper.add(rc)
+	rc.keeper.start(rc, stop)
 	err = rc.file.Copy(ctx, &counted{body: hold.Within(body), rc: rc})
-	rc.keeper.remove(rc)
+	rc.keeper.end(rc)
 	return staged(err)
 }
 
