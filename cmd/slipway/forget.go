@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func forgetCommand() *cobra.Command {
 			if !auth.NamesUser(user) {
 				return misused("a user's id has 1 to 255 bytes of text")
 			}
-			settings, err := workerSettings()
+			settings, err := settingsHere(config.NeedDatabase | config.NeedWorker)
 			if err != nil {
 				return err
 			}
@@ -82,7 +83,7 @@ func forgetCommand() *cobra.Command {
 			switch {
 			case interrupted(cmd.Context()):
 				return errInterrupted
-			case errors.Is(err, context.DeadlineExceeded):
+			case wait > 0 && errors.Is(err, context.DeadlineExceeded):
 				return errors.New("the providers have not deleted everything yet; the same command goes on")
 			case err == nil && !report.Done:
 				return errors.New("not everything could be erased")
@@ -99,17 +100,6 @@ func forgetCommand() *cobra.Command {
 
 func unknownUser(user string) error {
 	return fmt.Errorf("nothing is known of a user %q; ids are as your tokens name them, to the letter", user)
-}
-
-// workerSettings are those of a worker, or of a development stack in this folder.
-func workerSettings() (*config.Config, error) {
-	o := config.Options{Environ: os.Environ(), DotEnv: ".env", Need: config.NeedDatabase | config.NeedWorker}
-	c, err := config.Load(o)
-	if _, missing := os.Stat(devEnv); c.Database.URL == "" && missing == nil {
-		o.DotEnv = devEnv
-		c, err = config.Load(o)
-	}
-	return c, err
 }
 
 // eraseUser erases a user beside a worker that removes what is at the providers.
@@ -130,7 +120,7 @@ func eraseUser(cmd *cobra.Command, c *config.Config, base *process.Base, user st
 	defer cancel()
 	report, err = e.Erase(erasing, user)
 	stop()
-	return report, errors.Join(err, parts.Wait())
+	return report, cmp.Or(parts.Wait(), err) // a worker that has failed is why the eraser was ended
 }
 
 func leaving(l postgres.Leaving) string {

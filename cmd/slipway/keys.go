@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -189,12 +188,7 @@ func keyRevokeCommand() *cobra.Command {
 
 // withDatabase opens the database of the settings, or of a development stack in this folder.
 func withDatabase(cmd *cobra.Command, use func(postgres.DB) error) error {
-	o := config.Options{Environ: os.Environ(), DotEnv: ".env", Need: config.NeedDatabase}
-	c, err := config.Load(o)
-	if _, missing := os.Stat(devEnv); c.Database.URL == "" && missing == nil {
-		o.DotEnv = devEnv
-		c, err = config.Load(o)
-	}
+	c, err := settingsHere(config.NeedDatabase)
 	if err != nil {
 		return err
 	}

@@ -268,11 +268,23 @@ func healthCommand() *cobra.Command {
 
 // settings are read from the environment and ./.env, and logged without their secrets.
 func settings(need config.Need) (*config.Config, *slog.Logger, error) {
-	c, err := config.Load(config.Options{Environ: os.Environ(), DotEnv: ".env", Need: need})
+	c, err := config.Load(config.Options{Environ: os.Environ(), DotEnv: dotEnv, Need: need})
 	if err != nil {
 		return nil, nil, err
 	}
 	log := process.Log(c, os.Stderr)
 	log.Info("settings", "config", c)
 	return c, log, nil
+}
+
+// settingsHere are read from the environment and ./.env, or, where those name no database, from what a development stack
+// in this folder has written.
+func settingsHere(need config.Need) (*config.Config, error) {
+	o := config.Options{Environ: os.Environ(), DotEnv: dotEnv, Need: need}
+	c, err := config.Load(o)
+	if _, missing := os.Stat(devEnv); c.Database.URL == "" && missing == nil {
+		o.DotEnv = devEnv
+		c, err = config.Load(o)
+	}
+	return c, err
 }
