@@ -26,8 +26,8 @@ describe('a file', () => {
     const page = await visit(t, { at: DEV_API })
     await reads(page, 'user_123')
     await reads(page, 'Nothing here yet')
-    const undo = await simulate(t, 'uploadcare', 'line', { bytes_per_second: 6 * MiB })
-    await line(page, 12 * MiB)
+    const undo = await simulate(t, 'uploadcare', 'faults', { method: 'PUT', path: 'partNumber=5', action: 'stall' }) // the last
+    await line(page, 6 * MiB)
     await drop(page, place(page), files['regatta.mp4'], files['coast.png'])
     const film = rowOf(page, 'regatta.mp4')
     await reads(place(page), 'Keep this tab open.')
@@ -63,7 +63,7 @@ describe('a file', () => {
   test('can be paused, and goes on where it was', async (t) => {
     const page = await visit(t, { user: someone() })
     const seen = lead(page)
-    await line(page, 1.5 * MiB)
+    await line(page, 0.75 * MiB)
     await choose(page, files['ferry.mp4'])
     const row = rowOf(page, 'ferry.mp4')
     await reads(row, /^Coming in, [2-9]\d %$/)
@@ -84,7 +84,7 @@ describe('a file', () => {
     const user = someone()
     const page = await visit(t, { user })
     const seen = lead(page)
-    await line(page, 2 * MiB)
+    await line(page, MiB)
     await choose(page, files['ferry.mp4'])
     await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [3-9]\d %$/)
     await page.reload()

@@ -12,7 +12,7 @@ export const { API, LOGIN_API, DEV_API, NO_WEB_API, MORTAL_API, FOLDER, SCREENSH
 const { SECRET, SIM, PROGRAMS } = process.env
 
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const patience = 15_000 // milliseconds
+const patience = 30_000 // milliseconds, more than a lost worker's uploads take to be taken over
 
 let browser
 
