@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -385,10 +386,11 @@ func TestNothingIsLeftOfAForgottenUser(t *testing.T) {
 		t.Errorf("there is %+v, %v", held, err)
 	}
 
-	p.work(t)
 	e := p.eraser()
+	var work sync.Once
+	e.Tell = func([]postgres.Leaving) { work.Do(func() { p.work(t) }) } // by then nothing waits to be delivered
 	r, err := e.Erase(t.Context(), ann)
-	if err != nil || !r.Done || r.Files < 3 || r.FileBytes != 400 || len(r.Left) > 0 {
+	if err != nil || !r.Done || r.Files != 4 || r.FileBytes != 400 || len(r.Left) > 0 {
 		t.Errorf("the report is %+v, %v", r, err)
 	}
 	if r.Uploads != int64(len(marks)-1) || r.Events < r.Uploads || r.Rows["slipway.river_job"] == 0 || r.Rows["slipway.user_limits"] != 1 {
@@ -508,6 +510,45 @@ func TestWhatComesWhileAUserIsForgottenGoesOrIsANewBeginning(t *testing.T) {
 	}
 	if _, err := e.Erase(t.Context(), ann); err != nil && !errors.Is(err, forget.ErrUnknown) {
 		t.Error(err)
+	}
+}
+
+// The last transaction waits in its middle, and a file comes.
+func TestWhatComesFromOneStatementToTheNextKeepsItsRows(t *testing.T) {
+	p := newPlace(t)
+	p.exec(t, `INSERT INTO slipway.user_limits (user_id, uploads_per_day) VALUES ($1, 100)`, ann)
+	holder, err := p.base.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := holder.Exec(t.Context(), `SELECT FROM slipway.user_limits WHERE user_id = $1 FOR UPDATE`, ann); err != nil {
+		t.Fatal(err)
+	}
+	erased := make(chan error, 1)
+	go func() {
+		erased <- pgx.BeginFunc(t.Context(), p.base.Pool, func(tx pgx.Tx) error {
+			_, err := postgres.EraseUser(t.Context(), tx, ann, map[string]int64{})
+			return err
+		})
+	}()
+	until(t, "waiting for the row", func() (waits bool) {
+		err := p.base.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() <> pid AND cardinality(pg_blocking_pids(pid)) > 0 AND datname = current_database())`).Scan(&waits)
+		return err == nil && waits
+	})
+	u := p.accepted(t, ann, "uploadcare")
+	before := p.mentions(t, []string{ann})
+	delete(before, "slipway.user_limits")
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-erased; err != nil {
+		t.Fatal(err)
+	}
+	after := p.mentions(t, []string{ann})
+	delete(after, "slipway.user_limits")
+	if !maps.EqualFunc(before, after, slices.Equal) || len(before["slipway.river_job"]) == 0 {
+		t.Errorf("of upload %s there is %q, and was %q", u.ID, after, before)
 	}
 }
 

@@ -271,8 +271,8 @@ func queueErase(b *pgx.Batch, table, where string, a args, erased map[string]int
 }
 
 // EraseUser removes what is left of a user who has no uploads and nothing to be deleted, and counts it in erased by
-// table. It is false, and nothing is removed, where there is something again: the user goes on. Rows of the guides' tables
-// stay.
+// table. It is false, and nothing is removed, where there is something again: the user goes on. An upload that comes in
+// from one statement to the next keeps what belongs to it. Rows of the guides' tables stay.
 func EraseUser(ctx context.Context, tx pgx.Tx, user string, erased map[string]int64) (done bool, err error) {
 	b := &pgx.Batch{}
 	queueUsageLock(b, user) // no upload is let in meanwhile where that is counted
@@ -288,7 +288,7 @@ func EraseUser(ctx context.Context, tx pgx.Tx, user string, erased map[string]in
 		switch t.table {
 		case "slipway.uploads", "slipway.file_deletions", "public.uploadcare_files", "public.cloudinary_files":
 		default:
-			queueErase(b, t.table, t.where, args{"user": user}, erased)
+			queueErase(b, t.table, t.where+` AND NOT EXISTS (SELECT FROM slipway.uploads WHERE user_id = @user)`, args{"user": user}, erased)
 		}
 	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
