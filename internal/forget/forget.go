@@ -167,26 +167,25 @@ func (e *Eraser) await(ctx context.Context, user string, r *Report) error {
 			leaving, err = postgres.LeavingOf(ctx, e.Pool, user)
 			return err
 		})
-		if err == nil && len(leaving) == 0 {
-			return nil
-		}
-		if err == nil && e.Tell != nil && !slices.EqualFunc(leaving, told, alike) {
-			e.Tell(leaving)
-		}
 		if err == nil {
-			told = leaving
-		}
-		select {
-		case <-ctx.Done():
-			for _, l := range told {
-				r.Left = append(r.Left, Left{What: "files and what may be left of uploads", Provider: l.Provider, Count: l.Count, Code: l.Code, Message: l.Message, Again: l.Again})
+			if len(leaving) == 0 {
+				return nil
 			}
-			return ctx.Err()
-		case <-tick.C:
+			if e.Tell != nil && !slices.EqualFunc(leaving, told, alike) {
+				e.Tell(leaving)
+			}
+			told = leaving
+			select {
+			case <-tick.C:
+				continue
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
 		}
-		if err != nil {
-			return err
+		for _, l := range told {
+			r.Left = append(r.Left, Left{What: "files and what may be left of uploads", Provider: l.Provider, Count: l.Count, Code: l.Code, Message: l.Message, Again: l.Again})
 		}
+		return err
 	}
 }
 
