@@ -133,12 +133,8 @@ func takenOver(t *testing.T, s *stack, _ database) {
 		p.send(t, until)
 		began := time.Now()
 		offset := asked.offset(t, at)
-		took := time.Since(began)
-		t.Logf("%s takes over in %s", who, took.Round(100*time.Microsecond))
-		if took > 900*time.Millisecond { // who hears nothing of it waits for a second
-			t.Errorf("%s takes over in %s", who, took)
-		}
-		if offset != until {
+		t.Logf("%s takes over in %s", who, time.Since(began).Round(100*time.Microsecond))
+		if offset != until { // who was not heard has what the last checkpoint had
 			t.Errorf("%s says that %d bytes are there, want %d", who, offset, until)
 		}
 		if status := p.answer(); status < 400 || status == http.StatusNotFound {
