@@ -116,7 +116,7 @@ func TestKeysOutliveTheirHost(t *testing.T) {
 			eventually(t, "a failed fetch", func() bool { wantRefused(t, a, unknown); return set.Standing().Failed })
 			begun := time.Now()
 			wantUser(t, a, bearer(good.token(t)), "alice")
-			if took := time.Since(begun); took > 100*time.Millisecond {
+			if took := time.Since(begun); took > 900*time.Millisecond { // who waits for a fetch waits for a second
 				t.Errorf("a token with a known key took %s", took)
 			}
 			if s := set.Standing(); s.Keys != 1 || s.Fetched.IsZero() {
