@@ -86,6 +86,32 @@ func TestBadWeatherPasses(t *testing.T) {
 	}
 }
 
+func TestAnOutageIsSaidOnceAndOfWhatItStopped(t *testing.T) {
+	tests := map[string]struct {
+		provider string
+		rule     providersim.Rule
+		says     string
+	}{
+		"Cloudinary says nothing": {"cloudinary", providersim.Rule{Path: "/upload$", Status: 503}, "Cloudinary answered 503 for part 0."},
+		"Cloudinary says why": {"cloudinary", providersim.Rule{Path: "/upload$", Status: 500, Body: `{"error":{"message":"General Error"}}`},
+			"Cloudinary answered 500 for part 0: General Error."},
+		"Uploadcare says nothing": {"uploadcare", providersim.Rule{Path: "^/base/", Status: 502, Body: "<html>"}, "Uploadcare answered 502 for part 0."},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			y := newYard(t)
+			tt.rule.Action = providersim.Answer
+			y.fault(t, tt.provider, tt.rule)
+			y.worker(t)
+			u := y.await(t, y.accept(t, tt.provider, random(1000)).ID, "tried", func(u upload.Upload) bool { return u.Error != nil })
+			if u.Error.Message != tt.says {
+				t.Errorf("its owner reads %q, want %q", u.Error.Message, tt.says)
+			}
+		})
+	}
+}
+
 func TestARefusedFileFailsWithTheProvidersReason(t *testing.T) {
 	y := newYard(t)
 	y.fault(t, "uploadcare", providersim.Rule{Path: "^/base/", Times: 1, Action: providersim.Answer, Status: 400, Body: "Uploading of these file types is not allowed."})
