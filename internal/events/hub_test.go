@@ -141,9 +141,9 @@ func TestADeafHubWakesEverybodyNowAndThen(t *testing.T) {
 // oncePerLook counts the queries that are not the first of a look, which begins with news for whoever looks for itself.
 type oncePerLook struct {
 	postgres.Querier
-	looks    <-chan struct{}
-	queried  chan struct{}
-	again    atomic.Int64
+	looks   <-chan struct{}
+	queried chan struct{}
+	again   atomic.Int64
 }
 
 func (o *oncePerLook) Query(ctx context.Context, sql string, a ...any) (pgx.Rows, error) {
