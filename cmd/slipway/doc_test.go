@@ -183,7 +183,7 @@ func TestThePageRunsWhatGoesOn(t *testing.T) {
 				}
 				said <- all.String()
 			}()
-			kill := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+			kill := time.AfterFunc(longest, func() { _ = cmd.Process.Kill() })
 			defer kill.Stop()
 			err := cmd.Wait()
 			_ = w.Close()

@@ -45,7 +45,7 @@ func (s *system) put(t *testing.T, provider, name string) (id string, err error)
 // become waits until the upload has one of the statuses.
 func become(t *testing.T, id string, want ...upload.Status) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(longest)
 	for {
 		r := slipway(t.Context(), "status", id)
 		for _, s := range want {

@@ -115,13 +115,19 @@ func (s *system) onTerminal(t *testing.T, typed string, args ...string) string {
 func TestForgettingSaysWhatIsLeftWhereItIsNotWaitedFor(t *testing.T) {
 	s := known(t)
 	s.fault(t, "cloudinary", `{"path":"/destroy$","action":"answer","status":503}`)
-	r := slipway(t.Context(), "forget", "user_123", "--yes", "--json", "--wait", "2s")
 	var report forget.Report
-	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || report.Done || len(report.Left) != 1 || report.Left[0].Provider != "cloudinary" || report.Left[0].Code != "provider_unavailable" {
-		t.Errorf("got %+v, %v", r, err)
+	for deadline := time.Now().Add(longest); ; { // the same command goes on, until all but that is done
+		r := slipway(t.Context(), "forget", "user_123", "--yes", "--json", "--wait", "2s")
+		report = forget.Report{}
+		if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || report.Done || exitCode(r.err) != exitFailed || !strings.Contains(r.err.Error(), "the same command goes on") {
+			t.Fatalf("got %+v, %v", r, err)
+		}
+		if len(report.Left) == 1 && report.Left[0].Code != "" || time.Now().After(deadline) {
+			break
+		}
 	}
-	if exitCode(r.err) != exitFailed || !strings.Contains(r.err.Error(), "the same command goes on") {
-		t.Errorf("got %v", r.err)
+	if len(report.Left) != 1 || report.Left[0].Provider != "cloudinary" || report.Left[0].Code != "provider_unavailable" {
+		t.Errorf("got %+v", report)
 	}
 	s.fault(t, "cloudinary", "")
 	if r := slipway(t.Context(), "forget", "user_123", "--yes", "--json"); r.err != nil || !strings.Contains(r.stdout, `"done":true`) {
@@ -132,11 +138,11 @@ func TestForgettingSaysWhatIsLeftWhereItIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// Each process is killed a little later than the one before.
+// Each process is killed a little later than the one before: by a tenth, so that a slow machine gets there as well.
 func TestForgettingGoesOnAfterKills(t *testing.T) {
 	s := known(t)
 	installed(t)
-	for life := 50 * time.Millisecond; ; life += 10 * time.Millisecond {
+	for life := 50 * time.Millisecond; ; life += life / 10 {
 		cmd := exec.CommandContext(t.Context(), "slipway", "forget", "user_123", "--yes")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"slipway/internal/config"
 	"slipway/internal/devstack"
@@ -30,6 +31,9 @@ func TestMain(m *testing.M) {
 		return postgres.Migrate(ctx, postgres.Options{URL: url}, slog.New(slog.DiscardHandler))
 	}))
 }
+
+// longest is how long anything is waited for, on a machine that has other work too.
+const longest = time.Minute
 
 // outcomeOf is what a person sees of one command.
 type outcomeOf struct {

@@ -65,7 +65,7 @@ func (s *system) serving(t *testing.T, port string) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.kill)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(longest)
 	for {
 		resp, err := http.Get("http://127.0.0.1:" + port + "/readyz")
 		if err == nil {
@@ -146,9 +146,11 @@ func TestTwoPutsOfOneFileSendItOnce(t *testing.T) {
 	way.open(way.count() + 5*mib)
 	third := launch(t, "put", "a.bin")
 	way.full(t)
+	s.received(t, mib)
 	fourth := launch(t, "put", "a.bin")
 	fourth.says("waiting for it")
 	third.kill()
+	way.cut() // with what the system holds of the file
 	way.open(1 << 60)
 	fourth.ends(0)
 	if !strings.Contains(fourth.heard(), "a.bin goes on at ") {
@@ -162,11 +164,13 @@ func (s *system) brokenOff(t *testing.T, way *strait, args ...string) outcomeOf 
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	way.open(way.count() + 5*mib)
-	go func() {
-		way.full(t)
-		interrupt()
-	}()
-	r := slipway(ctx, append([]string{"put"}, args...)...)
+	ended := make(chan outcomeOf, 1)
+	go func() { ended <- slipway(ctx, append([]string{"put"}, args...)...) }()
+	way.full(t)
+	s.received(t, mib)
+	interrupt()
+	r := <-ended
+	way.cut()
 	way.open(1 << 60)
 	if exitCode(r.err) != exitInterrupted {
 		t.Fatalf("%+v", r)

@@ -69,7 +69,7 @@ func (x *terminal) lines() (list []string) {
 // shows waits until the screen is as patterns say, line by line; "…" stands for anything.
 func (x *terminal) shows(patterns ...string) {
 	x.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(longest)
 	for {
 		lines := x.lines()
 		if matches(lines, patterns) {
@@ -102,7 +102,7 @@ func (x *terminal) ends(want int) {
 	x.t.Helper()
 	select {
 	case <-x.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(longest):
 		x.t.Fatalf("it goes on:\n%s", strings.Join(x.lines(), "\n"))
 	}
 	err := x.cmd.Wait()

@@ -147,7 +147,7 @@ func TestWatchMissesNothingWhereStreamsAreCut(t *testing.T) {
 		want = append(want, s.log(t, id)...)
 	}
 	last := want[len(want)-1]
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(told.String(), last); {
+	for deadline := time.Now().Add(longest); !strings.Contains(told.String(), last); {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not tell %s", last)
 		}
