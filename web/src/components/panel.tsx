@@ -7,11 +7,11 @@ import { missing, opened, shut } from '../opened'
 import { mayChange } from '../session'
 import size from '../size'
 import { uploadOf } from '../uploads'
-import { advice, mood, says, soon, title } from '../words'
+import { advice, mood, soon, title } from '../words'
 import { Bar, BarWords } from './bar'
 import { History } from './history'
 import { Cancel, Delete, Link, Open, Retry } from './icons'
-import { Picture } from './row'
+import { Picture, Says } from './row'
 
 /** One upload, closely: where it is, what can be done, what has happened to it. */
 export function Panel() {
@@ -46,6 +46,7 @@ function Closely({ upload: u }: { upload: Upload }) {
       <div class="state" data-mood={mood(u)}>
         <Picture upload={u} />
         <Says upload={u} />
+        <p class="unseen" role="status">{u.status}</p>{/* what is seen changes each second */}
         <Bar upload={u} />
         <BarWords upload={u} />
       </div>
@@ -56,8 +57,6 @@ function Closely({ upload: u }: { upload: Upload }) {
     </>
   )
 }
-
-const Says = ({ upload }: { upload: Upload }) => <p class="says" role="status">{says(upload, now.value)}</p>
 
 function Trouble({ upload: u }: { upload: Upload }) {
   const e = u.error!

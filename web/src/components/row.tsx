@@ -40,7 +40,7 @@ export function Row({ id }: { id: string }) {
 
 const Facts = ({ upload }: { upload: Upload }) => <p class="facts">{facts(upload, now.value)}</p>
 
-const Says = ({ upload }: { upload: Upload }) => <p class="says">{says(upload, now.value)}</p>
+export const Says = ({ upload }: { upload: Upload }) => <p class="says">{says(upload, now.value)}</p>
 
 export function Picture({ upload }: { upload: Upload }) {
   const address = thumbnailOf(upload)

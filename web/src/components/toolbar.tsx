@@ -10,8 +10,7 @@ let typing = 0
 
 /** What the list is narrowed to, and what is done with all of it. */
 export function Toolbar() {
-  const { group, provider, name } = filter.value
-  const providers = Object.keys(limits.value?.providers ?? {})
+  const { group, name } = filter.value
   return (
     <div class="toolbar">
       <div class="tabs" role="group" aria-label="Which uploads">
@@ -32,17 +31,24 @@ export function Toolbar() {
             }}
           />
         </label>
-        {providers.length > 1 && (
-          <select aria-label="Provider" value={provider} onChange={(e) => narrow({ provider: e.currentTarget.value })}>
-            <option value="">All providers</option>
-            {providers.map((p) => <option key={p} value={p}>{title(p)}</option>)}
-          </select>
-        )}
+        <Providers />
         {mayChange() && (group === 'all' || group === 'failed') && (
           <button type="button" class="plain" onClick={() => retryAll()}><Retry /> Retry all failed…</button>
         )}
       </div>
     </div>
+  )
+}
+
+// Providers is drawn by itself: limits change often, and what is being typed would be lost each time.
+function Providers() {
+  const names = Object.keys(limits.value?.providers ?? {})
+  if (names.length < 2) return null
+  return (
+    <select aria-label="Provider" value={filter.value.provider} onChange={(e) => narrow({ provider: e.currentTarget.value })}>
+      <option value="">All providers</option>
+      {names.map((p) => <option key={p} value={p}>{title(p)}</option>)}
+    </select>
   )
 }
 
