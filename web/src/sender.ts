@@ -152,7 +152,7 @@ uppy.on('upload-success', (file, answer) => {
 })
 uppy.on('upload-error', (file, error, answer) => {
   recount()
-  if (!file || !answer || answer.status >= 500) return
+  if (!file || !answer || answer.status === 423 || answer.status >= 500) return
   // What was refused for good is not to be sent again as it is.
   turnedAway.value = [...turnedAway.value, { name: file.name, why: error.message }]
   queueMicrotask(() => uppy.removeFile(file.id))
