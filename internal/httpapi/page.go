@@ -63,10 +63,7 @@ func NewPage(built fs.FS, o PageOptions) (*Page, error) {
 
 	const folder = "assets"
 	err = fs.WalkDir(built, folder, func(name string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && name == folder || err == nil && entry.IsDir() {
-			return nil
-		}
-		if err != nil {
+		if err != nil || entry.IsDir() {
 			return err
 		}
 		content, err := fs.ReadFile(built, name)

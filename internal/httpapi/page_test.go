@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -237,9 +238,12 @@ func TestAssetsAreCompressedForWhoTakesThat(t *testing.T) {
 	}
 }
 
-func TestAPageThatCannotBeToldAnythingIsRefused(t *testing.T) {
+func TestAPageThatIsNotWholeIsRefused(t *testing.T) {
 	for name, change := range map[string]func(fstest.MapFS){
-		"no index":        func(f fstest.MapFS) { delete(f, "index.html") },
+		"no index": func(f fstest.MapFS) { delete(f, "index.html") },
+		"nothing to load": func(f fstest.MapFS) {
+			maps.DeleteFunc(f, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, "assets/") })
+		},
 		"no mark":         func(f fstest.MapFS) { f["index.html"].Data = []byte("<!doctype html>") },
 		"the mark, twice": func(f fstest.MapFS) { f["index.html"].Data = []byte(pageMark + pageMark) },
 	} {
