@@ -79,10 +79,10 @@ func TestACanceledPushStopsInAnotherProcess(t *testing.T) {
 			t.Parallel()
 			s := dev(t, "--without", "worker")
 			control := s.sim + "/_sim/" + provider
-			post(t, control+"/line", map[string]any{"bytes_per_second": 4 * mib})
+			s.line(t, provider, 4*mib) // the push of a file takes 6 s and more
 			begin := func() uploadView {
 				t.Helper()
-				path, _ := file(t, "film.mp4", 30*mib)
+				path, _ := file(t, "film.mp4", 96*mib)
 				var u uploadView
 				curl(t, &u, "-X", "POST", s.url+"/v1/uploads", "-F", "file=@"+path, "-F", "provider="+provider)
 				return u
@@ -106,7 +106,7 @@ func TestACanceledPushStopsInAnotherProcess(t *testing.T) {
 			if u := s.ends(t, "POST", "/v1/uploads/"+awake.ID+"/cancel"); u.Status != "canceled" {
 				t.Errorf("it is %s", u.Status)
 			}
-			await(t, 2*time.Second, "the push to stop", func() bool { return sending(t, control, part) == 0 })
+			await(t, 4*time.Second, "the push to stop", func() bool { return sending(t, control, part) == 0 })
 			t.Logf("it stopped within %s", time.Since(asked).Round(time.Millisecond))
 			ended(awake, "canceled")
 
