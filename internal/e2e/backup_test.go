@@ -217,12 +217,15 @@ func TestBackupAndRestore(t *testing.T) {
 // withoutTheFolder has the database alone, in which one upload was delivered.
 func (m *machine) withoutTheFolder(t *testing.T, forget, comparison, delivered, sum string) {
 	t.Helper()
-	m.line(t, "uploadcare", mib)
-	lost, _ := m.accept(t, "uploadcare", "film.mp4", 20*mib)
 	m.stopUnit(t, "slipway-worker")
+	lost, _ := m.accept(t, "uploadcare", "film.mp4", mib)
 	m.dies(t)
 	p := launch(t, m.env, m.path("/etc/slipway"), m.path("/opt/slipway/current/worker"))
-	<-p.done
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		t.Fatal("a worker runs with another folder")
+	}
 	if said := p.said.String(); p.err == nil || !strings.Contains(said, "set STAGING_DIR to that one") {
 		t.Errorf("a worker with another folder ends with %v and says %s", p.err, said)
 	}
