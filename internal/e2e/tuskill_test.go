@@ -122,25 +122,33 @@ func wokenInAnothersPatch(t *testing.T, s *stack, d database) {
 	s.at(other).wantDelivered(t, uploadOf(at), sum)
 }
 
-// takenOver asks an API for an upload that another is receiving, and that itself is.
+// takenOver asks an API for an upload that another is receiving, and that itself is. Who hears nothing of it waits for a
+// second each time; who hears of it is faster, once at least, however busy the machine is.
 func takenOver(t *testing.T, s *stack, _ database) {
-	const size, until = 40 * mib, 20 * mib
+	const size, until, tries = 40 * mib, 20 * mib, 5
 	first, second := s.api(t), s.api(t)
 	for who, asked := range map[string]*apiProcess{"another process": second, "the same process": first} {
-		path, sum := file(t, "stalls.bin", size)
-		at := first.create(t, "stalls.bin", size)
-		p := first.patch(t, at, path, 0)
-		p.send(t, until)
-		began := time.Now()
-		offset := asked.offset(t, at)
-		t.Logf("%s takes over in %s", who, time.Since(began).Round(100*time.Microsecond))
-		if offset != until { // who was not heard has what the last checkpoint had
-			t.Errorf("%s says that %d bytes are there, want %d", who, offset, until)
+		fastest := time.Hour
+		for n := 0; n < tries && fastest > 900*time.Millisecond; n++ {
+			path, sum := file(t, "stalls.bin", size)
+			at := first.create(t, "stalls.bin", size)
+			p := first.patch(t, at, path, 0)
+			p.send(t, until)
+			began := time.Now()
+			offset := asked.offset(t, at)
+			fastest = min(fastest, time.Since(began))
+			if offset != until {
+				t.Errorf("%s says that %d bytes are there, want %d", who, offset, until)
+			}
+			if status := p.answer(); status < 400 || status == http.StatusNotFound {
+				t.Errorf("the PATCH that was interrupted ended with %d", status)
+			}
+			asked.wantRest(t, at, path, offset)
+			s.at(asked).wantDelivered(t, uploadOf(at), sum)
 		}
-		if status := p.answer(); status < 400 || status == http.StatusNotFound {
-			t.Errorf("the PATCH that was interrupted ended with %d", status)
+		t.Logf("%s takes over in %s", who, fastest.Round(100*time.Microsecond))
+		if fastest > 900*time.Millisecond {
+			t.Errorf("%s takes over in %s at best of %d times", who, fastest, tries)
 		}
-		asked.wantRest(t, at, path, offset)
-		s.at(asked).wantDelivered(t, uploadOf(at), sum)
 	}
 }
