@@ -48,7 +48,7 @@ func (p *process) suspend(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) })
-	await(t, 10*time.Second, p.name+" to stop", func() bool {
+	await(t, 30*time.Second, p.name+" to stop", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
 		for _, thread := range threads {
 			var status []byte
