@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,7 +212,7 @@ func readStream(ctx context.Context, s *connectedStream, arrived chan<- time.Tim
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
 		}
-		if slices.Equal(line[:min(len(line), 4)], []byte("id: ")) {
+		if bytes.HasPrefix(line, []byte("id: ")) {
 			select {
 			case arrived <- time.Now():
 			case <-ctx.Done():
