@@ -45,11 +45,12 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
           else if (!event) follower.event(JSON.parse(data))
         },
       })
-      for await (const text of answer.body!.pipeThrough(new TextDecoderStream())) {
+      const texts = answer.body!.pipeThrough(new TextDecoderStream()).getReader() // Safari does not iterate over a stream
+      for (let text = await texts.read(); !text.done; text = await texts.read()) {
         failures = 0
         clearTimeout(watch)
         watch = setTimeout(() => cut.abort(), silence)
-        parser.feed(text)
+        parser.feed(text.value)
       }
     } finally {
       clearTimeout(watch)
