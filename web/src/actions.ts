@@ -150,10 +150,12 @@ async function each(uploads: Upload[], what: (u: Upload) => Promise<Upload>) {
 
 /** Copies an address. */
 export async function copy(text: string, what: string): Promise<void> {
-  await attempt(async () => {
+  try {
     await navigator.clipboard.writeText(text)
     say(`${what} is copied.`)
-  })
+  } catch {
+    say(`The browser does not let this page copy. ${what}: ${text}`, true) // without https it has no clipboard
+  }
 }
 
 /** Opens a delivered file where a plain link could not: the API says where it is by now. */
