@@ -2,15 +2,19 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,14 +177,24 @@ func placeHere(t *testing.T) here {
 	return h
 }
 
+// lastPort is the one that freePort gave last. They are below those that are given to whoever asks for any, one of whom
+// would have it before it is listened on, or while the program on it is restarted.
+var lastPort = 11_000 + rand.Int32N(10_000)
+
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		port := strconv.Itoa(int(atomic.AddInt32(&lastPort, 1)))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			continue
+		case err != nil:
+			t.Fatal(err)
+		}
+		l.Close()
+		return port
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // address is where host:port in a value leads to.
