@@ -8,9 +8,11 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -86,40 +88,67 @@ func TestFollowTellsThatEventsAreMissing(t *testing.T) {
 	}
 }
 
-func TestFollowLeavesAStreamThatFellSilent(t *testing.T) {
-	var calls atomic.Int32
-	c := serve(t, answers(&calls, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "event: start\ndata: {\"seq\":1}\n\n")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	}, stream(eventText(2))))
-	c.opts.Stall = 50 * time.Millisecond
-	if got, err := follow(t.Context(), c, 2); err != nil || !slices.Equal(got, []int64{1, 2}) {
-		t.Errorf("got %d, %v", got, err)
+// streams is a client, and its transport, in a bubble of their own time. Each speaks on a stream, and then leaves it as it is.
+func streams(t *testing.T, calls *int, each func(call int, say func(text string))) *asked {
+	t.Helper()
+	c, err := New(Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		call := *calls
+		*calls++
+		body, w := io.Pipe()
+		context.AfterFunc(r.Context(), func() { _ = w.CloseWithError(context.Cause(r.Context())) })
+		go each(call, func(text string) { _, _ = io.WriteString(w, text) })
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body, Request: r}, nil
+	})})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return &asked{Client: c}
+}
+
+func TestFollowLeavesAStreamThatFellSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, began := 0, time.Now()
+		c := streams(t, &calls, func(call int, say func(string)) {
+			if call == 0 {
+				say("event: start\ndata: {\"seq\":1}\n\n")
+				return
+			}
+			say(eventText(2))
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		got, err := follow(ctx, c, 2)
+		if took := time.Since(began); err != nil || !slices.Equal(got, []int64{1, 2}) || calls != 2 || took < quiet || took > quiet+longestWait {
+			t.Errorf("got %d by %d streams in %s, %v", got, calls, took, err)
+		}
+	})
 }
 
 func TestFollowStaysWhereAStreamSpeaksNowAndThen(t *testing.T) {
-	const stall = 200 * time.Millisecond
-	var calls atomic.Int32
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		calls.Add(1)
-		w.Header().Set("Content-Type", "text/event-stream")
-		said := time.NewTicker(stall / 10)
-		defer said.Stop()
-		for range 20 {
-			_, _ = io.WriteString(w, ":\n\n")
-			_ = http.NewResponseController(w).Flush()
-			<-said.C
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		c := streams(t, &calls, func(_ int, say func(string)) {
+			for range 20 {
+				say(":\n\n")
+				<-time.After(quiet - time.Second)
+			}
+			say(eventText(1))
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if got, err := follow(ctx, c, 1); err != nil || len(got) != 1 || calls != 1 {
+			t.Errorf("got %d by %d streams, %v", got, calls, err)
 		}
-		_, _ = io.WriteString(w, eventText(1))
 	})
-	c.opts.Stall = stall
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if got, err := follow(ctx, c, 1); err != nil || len(got) != 1 || calls.Load() != 1 {
-		t.Errorf("got %d by %d streams, %v", got, calls.Load(), err)
+}
+
+func TestFollowWaitsNoLongerThanAServiceMayBeAway(t *testing.T) {
+	for asks, want := range map[time.Duration]int{absence - time.Minute: 2, absence: 1} {
+		var calls atomic.Int32
+		c := serve(t, answers(&calls, problem(503, "draining", `,"retryable":true`, "Retry-After", strconv.Itoa(int(asks/time.Second))), problem(401, "unauthorized", "")))
+		if _, err := follow(t.Context(), c, 1); err == nil || int(calls.Load()) != want {
+			t.Errorf("where it is to wait %s it asked %d times, want %d: %v", asks, calls.Load(), want, err)
+		}
 	}
 }
 
