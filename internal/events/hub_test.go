@@ -43,12 +43,12 @@ func hub(t *testing.T) (*events.Hub, *pgxpool.Pool) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not %s within 10 s", what)
+			t.Fatalf("not %s within 30 s", what)
 		}
 		<-tick.C
 	}
@@ -58,7 +58,7 @@ func received(t *testing.T, news <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-news:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no news of %s", what)
 	}
 }
