@@ -56,7 +56,8 @@ func (s *stack) send(provider string) (id, sum string, err error) {
 	body := make([]byte, mib)
 	_, _ = rand.Read(body) // never fails
 	of := sha256.Sum256(body)
-	resp, err := http.Post(s.url+"/v1/uploads?file_name=film.mp4&provider="+provider, "video/mp4", bytes.NewReader(body))
+	client := http.Client{Timeout: time.Minute} // or else the traffic could not be stopped
+	resp, err := client.Post(s.url+"/v1/uploads?file_name=film.mp4&provider="+provider, "video/mp4", bytes.NewReader(body))
 	if err != nil {
 		return "", "", err
 	}
