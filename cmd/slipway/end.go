@@ -20,7 +20,7 @@ func cancelCommand() *cobra.Command {
 	return forEach(&cobra.Command{
 		Use:     "cancel ID...",
 		Short:   "End uploads that are on their way",
-		Example: "  slipway cancel 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e\n  slipway cancel $(slipway list --quiet --status queued,retrying)",
+		Example: "  slipway cancel 0193f1c2-5a3b-7c11-9d52-6f1a2b3c4d5e\n  slipway cancel $(slipway list --all --quiet --status queued,retrying)",
 		Long:    "Ends uploads that are on their way. What there is of their files goes, here and at their providers; their history stays.",
 	}, question{
 		ask: func(ctx context.Context, service *client.Client, id upload.ID) (client.Upload, error) {

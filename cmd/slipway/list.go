@@ -27,7 +27,7 @@ func listCommand() *cobra.Command {
 		GroupID: "files",
 		Short:   "List your uploads, newest first",
 		Long:    "Lists your uploads, newest first: in a table that fits the terminal, or as JSON, or only their ids for other commands.",
-		Example: "  slipway list --status failed --after 24h\n  slipway list --all --json | jq -r .url\n  slipway cancel $(slipway list --quiet --status queued,retrying)",
+		Example: "  slipway list --status failed --after 24h\n  slipway list --all --json | jq -r .url\n  slipway cancel $(slipway list --all --quiet --status queued,retrying)",
 		Args:    cobra.NoArgs,
 		RunE: asking(func(cmd *cobra.Command, service *client.Client, _ []string) error {
 			f := client.Filter{

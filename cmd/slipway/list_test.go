@@ -49,6 +49,18 @@ func TestTheTableFits(t *testing.T) {
 	}
 }
 
+func TestWhatOthersSayDoesNotActOnATerminal(t *testing.T) {
+	const evil = "a\x1b[2J"
+	u := client.Upload{FileName: evil, ContentType: evil, Status: upload.Failed, Error: &upload.Error{Message: evil}}
+	var shown strings.Builder
+	describe(&shown, u)
+	p := &putter{out: &shown, show: newShow(&shown)}
+	p.tell(&result{File: evil, Error: outcome(u)})
+	if strings.Contains(shown.String(), "\x1b") || strings.Count(shown.String(), `[2J`) != 5 {
+		t.Errorf("it shows %q", shown.String())
+	}
+}
+
 func TestListStopsAtItsLimit(t *testing.T) {
 	s := start(t)
 	folder(t)

@@ -79,7 +79,7 @@ func putCommand() *cobra.Command {
 	f.StringSliceVar(&o.tags, "tag", nil, "a tag; may be repeated")
 	f.BoolVar(&o.wait, "wait", false, "wait until the provider has the files")
 	f.BoolVar(&o.json, "json", false, "print one JSON object for each file, when it is done")
-	complete(c, "provider", "uploadcare", "cloudinary")
+	completeProviders(c, "provider")
 	complete(c, "type", "image", "video", "raw")
 	return c
 }
@@ -192,7 +192,7 @@ func (p *putter) tell(r *result) {
 	defer p.mu.Unlock()
 	r.told = true
 	if r.Error != nil {
-		p.show.line("%s: %s", printable(r.File), r.Error.Detail)
+		p.show.line("%s: %s", printable(r.File), printable(r.Error.Detail))
 	}
 	var out bytes.Buffer
 	if p.json {

@@ -252,7 +252,7 @@ func (p *putter) await(ctx context.Context, r *result) {
 		}
 		if u.Error != nil && !u.Status.Final() && u.Error.Message != said {
 			said = u.Error.Message
-			p.show.line("%s: %s%s", name, u.Error.Message, again(u))
+			p.show.line("%s: %s", name, trouble(u))
 		}
 	})
 	leg.end()

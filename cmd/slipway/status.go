@@ -41,10 +41,10 @@ func describe(w io.Writer, u client.Upload) {
 		row("attempt", fmt.Sprintf("%d of %d", u.Attempt, u.MaxAttempts))
 	}
 	row("to", fmt.Sprintf("%s, %s", u.Provider, cmp.Or(string(u.ResourceType), "type not known yet")))
-	row("size", size(u.Size)+", "+u.ContentType)
+	row("size", size(u.Size)+", "+printable(u.ContentType))
 	row("since", u.CreatedAt.Local().Format(time.DateTime))
 	if u.Error != nil {
-		row("error", fmt.Sprintf("%s (%s)%s", u.Error.Message, u.Error.Code, again(u)))
+		row("error", fmt.Sprintf("%s (%s)%s", printable(u.Error.Message), u.Error.Code, again(u)))
 		row("mended by", u.Error.FixableBy)
 	}
 	if u.Links.Retry != nil {

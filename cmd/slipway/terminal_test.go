@@ -274,8 +274,9 @@ func TestCompletionSaysNothingWhereNobodyAnswers(t *testing.T) {
 	folder(t)
 	t.Setenv("SLIPWAY_URL", "http://127.0.0.1:1")
 	for line, want := range map[string]string{
-		"status ":     ":36\n",
-		"retry --to ": "uploadcare\ncloudinary\n:4\n",
+		"status ":         ":36\n",
+		"retry --to ":     "uploadcare\ncloudinary\n:4\n",
+		"put --provider ": "uploadcare\ncloudinary\n:4\n",
 	} {
 		r := slipway(t.Context(), append([]string{"__complete"}, strings.Split(line, " ")...)...)
 		if r.err != nil && !errors.Is(r.err, os.ErrNotExist) || !strings.HasSuffix(r.stdout, want) {
