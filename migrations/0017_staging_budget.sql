@@ -21,8 +21,7 @@ CREATE UNLOGGED TABLE slipway.staging_waits (
     since      timestamptz NOT NULL DEFAULT clock_timestamp(), -- the first refusal
     told       integer NOT NULL DEFAULT 1,                     -- how many there were
     due_at     timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL,
-    upload_id  uuid UNIQUE -- of a file that comes by several requests, or is fetched; who sends it in one comes as another each time
+    expires_at timestamptz NOT NULL
 );
 CREATE INDEX staging_waits_by_user ON slipway.staging_waits (user_id, bytes, since);
 ALTER TABLE slipway.staging_waits ENABLE ROW LEVEL SECURITY;
