@@ -121,6 +121,31 @@ describe('who is asking', () => {
     assert.equal(await page.getByText(/ann|more/).count(), 0)
   })
 
+  test('sends nothing that somebody else has chosen', async (t) => {
+    const [ann, bob] = [someone('ann'), someone('bob')]
+    const page = await visit(t, { cookies: cookieOf(ann), refusals: / 401$/ })
+    const seen = lead(page)
+    await reads(page, 'Nothing here yet')
+    await line(page, 0.75 * MiB)
+    await choose(page, files['ferry.mp4'])
+    await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [2-9]\d %$/)
+    await page.getByRole('button', { name: 'Pause' }).first().click()
+    await page.context().clearCookies()
+    await page.getByRole('button', { name: 'Go on' }).first().click()
+    await page.getByRole('heading', { name: 'You are signed out' }).waitFor()
+    await drop(page, page.getByRole('alert'), files['logbook.pdf'])
+    await line(page, -1)
+    const other = await page.context().newPage()
+    await other.goto(`${API}/#token=${tokenFor(bob)}`)
+    await reads(page, 'Files that were still to be sent are not: somebody else has chosen them.')
+    await choose(page, files['dusk.png'])
+    await received(page)
+    await reads(rowOf(page, 'dusk.png'), /^Delivered in/)
+    assert.equal(seen.made, 2)
+    assert.deepEqual((await ask(bob, '/v1/uploads')).uploads.map((u) => u.file_name), ['dusk.png'])
+    assert.deepEqual((await ask(ann, '/v1/uploads')).uploads.map((u) => [u.file_name, u.status]), [['ferry.mp4', 'receiving']])
+  })
+
   test('comes from a form’s page with the token in its query', async (t) => {
     const user = someone()
     await send(user, 'form.txt', 'This came by a form.')

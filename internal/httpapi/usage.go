@@ -57,6 +57,7 @@ func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
 
 // usageView is what a user uses and may use; a limit that is null is none.
 type usageView struct {
+	UserID string `json:"user_id"`
 	Staged struct {
 		amountView
 		Limit *int64 `json:"limit"`
@@ -99,7 +100,7 @@ func (a *API) usage(c *fiber.Ctx) error {
 		return err
 	}
 	now := time.Now().UTC()
-	var v usageView
+	v := usageView{UserID: user(c)}
 	v.Staged.amountView, v.Staged.Limit = amountView(u.Staged), u.Limits.StagedBytes
 	v.Stored.amountView, v.Stored.Pending, v.Stored.Limit = amountView(u.Stored), amountView(u.Pending), u.Limits.StoredBytes
 	v.Uploads.Today, v.Uploads.Limit, v.Uploads.ResetsAt = u.Uploads, u.Limits.Uploads, now.Add(u.Resets).Round(time.Second)

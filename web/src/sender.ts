@@ -5,7 +5,7 @@ import Tus, { type TusBody, type TusDetailedError } from '@uppy/tus'
 import { Problem, problemIn } from './api'
 import { limits, limitsChanged, refreshLimits, refusal } from './limits'
 import { say } from './notices'
-import { authorization, refused, signedIn, signedOut } from './session'
+import { authorization, refused, signedIn, strangers } from './session'
 import size from './size'
 import { refresh } from './uploads'
 import { begunFor, forget, idIn, storage } from './unfinished'
@@ -94,7 +94,9 @@ uppy.use(Tus, {
     },
   },
   async onBeforeRequest(request) {
-    if (signedOut.value) await signedIn()
+    const before = strangers.value
+    await signedIn()
+    if (strangers.value !== before) throw new Error('The file was chosen by somebody else.')
     for (const [name, value] of Object.entries(authorization())) request.setHeader(name, value)
   },
   onAfterResponse(request, answer) {
@@ -184,12 +186,25 @@ function own(id: string) {
 export function takeBack(id: string): void {
   const file = uppy.getFiles().find((f) => !f.progress.uploadComplete && f.tus?.uploadUrl && idIn(f.tus.uploadUrl) === id)
   if (!file) return
-  const { uploaders } = uppy.getPlugin<Tus<Meta, TusBody>>('Tus')!
-  void uploaders[file.id]?.abort(false)
-  uploaders[file.id] = null // else removing the file would end the upload by tus, too, which is being ended already
   forget(id)
-  uppy.removeFile(file.id)
+  drop(file.id)
 }
+
+function drop(file: string) {
+  const { uploaders } = uppy.getPlugin<Tus<Meta, TusBody>>('Tus')!
+  void uploaders[file]?.abort(false)
+  uploaders[file] = null // else removing the file would end the upload by tus, too, which is being ended already, or is another's
+  uppy.removeFile(file)
+}
+
+strangers.subscribe((changed) => {
+  if (changed === 0) return
+  const files = uppy.getFiles()
+  if (pending.value > 0) say('Files that were still to be sent are not: somebody else has chosen them.')
+  for (const file of files) drop(file.id)
+  turnedAway.value = []
+  sending.value = nothing
+})
 
 addEventListener('beforeunload', (event) => pending.value > 0 && event.preventDefault())
 

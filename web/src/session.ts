@@ -5,12 +5,18 @@ import { boot } from './boot'
 const key = 'slipway:token'
 
 let token = sessionStorage.getItem(key)
+let user = '' // who is asking, once the API has said so,
+let by = token // and of which token
+let known: Promise<void> | undefined // settled when it has
 
 /** Whether the API has refused what this page shows of who is asking. */
 export const signedOut = signal(false)
 
-/** Grows each time somebody has signed in again: what is known may be another's. */
+/** Grows each time somebody has signed in again. */
 export const signIns = signal(0)
+
+/** Grows each time it was somebody else: what is here was not meant for them. */
+export const strangers = signal(0)
 
 // Other tabs, one of which may be where somebody has just signed in.
 const tabs = new BroadcastChannel('slipway')
@@ -30,20 +36,32 @@ export function refused(): void {
 }
 
 /** Ends when somebody is signed in; at once, as far as is known. */
-export const signedIn = (): Promise<void> =>
-  new Promise((done) => {
+export const signedIn = async (): Promise<void> => {
+  for (let asked; asked !== known; await asked) asked = known
+  await new Promise<void>((done) => {
     const stop = signedOut.subscribe((out) => {
       if (out) return
       done()
       queueMicrotask(() => stop())
     })
   })
+}
 
-/** Asks the API whether it knows who is asking. */
+/** Asks the API who is asking. */
 export async function confirmed(): Promise<void> {
+  const asked = token
   const answer = await fetch('/v1/usage', { headers: authorization() }).catch(() => null)
-  if (answer?.ok && signedOut.value) welcome()
-  if (answer?.status === 401) refused()
+  const said = answer?.ok ? await answer.json().catch(() => null) : null
+  if (asked !== token) return
+  if (answer?.status === 401 || (!said && user !== '' && by !== token)) refused()
+  if (!said) return
+  const changed = user !== '' && user !== said.user_id
+  user = said.user_id
+  by = token
+  if (changed) strangers.value++
+  if (!changed && !signedOut.value) return
+  signedOut.value = false
+  signIns.value++
 }
 
 /** Where to sign in, and come back from to this page. */
@@ -57,12 +75,7 @@ export function loginAddress(): string | null {
 function use(fresh: string) {
   token = fresh
   sessionStorage.setItem(key, fresh)
-  welcome()
-}
-
-function welcome() {
-  signedOut.value = false
-  signIns.value++
+  known = confirmed()
 }
 
 // takeToken keeps a token that stands in the address, and takes it out of there.
@@ -75,6 +88,7 @@ function takeToken() {
 }
 
 takeToken()
+known ??= confirmed()
 addEventListener('hashchange', takeToken)
-// Whoever was away may have signed in elsewhere.
-addEventListener('focus', () => signedOut.value && void confirmed())
+// Whoever was away may have signed in elsewhere, as somebody else as well.
+addEventListener('focus', () => void confirmed())
