@@ -59,7 +59,7 @@ func (h *HTTP) checkLogin(faults *Faults) {
 	const variable = "LOGIN_URL"
 	u, err := url.Parse(h.LoginURL)
 	web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
-	local := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+	local := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/") && !strings.HasPrefix(u.Path, `/\`) // browsers read that as //
 	switch {
 	case h.LoginURL == "":
 	case !web && !local:

@@ -236,6 +236,7 @@ func TestFaults(t *testing.T) {
 		"a sign-in that is no page":            {environ: []string{"LOGIN_URL=javascript:alert(1)"}, want: []string{`LOGIN_URL is "javascript:alert(1)", which is no page; give the address at which your users sign in`}},
 		"a sign-in of no host":                 {environ: []string{"LOGIN_URL=https:///login"}, want: []string{`LOGIN_URL is "https:///login", which is no page`}},
 		"a sign-in on whatever host":           {environ: []string{"LOGIN_URL=//evil.example/login"}, want: []string{`LOGIN_URL is "//evil.example/login", which is no page`}},
+		"a sign-in on another host":            {environ: []string{`LOGIN_URL=/\evil.example/login`}, want: []string{`LOGIN_URL is "/\\evil.example/login", which is no page`}},
 		"a sign-in beside the page":            {environ: []string{"LOGIN_URL=login"}, want: []string{`LOGIN_URL is "login", which is no page`}},
 		"a sign-in elsewhere":                  {environ: []string{"LOGIN_URL=https://app.example.com/#/login"}},
 		"a sign-in that nobody is shown":       {environ: []string{"LOGIN_URL=/login", "WEB=off"}, want: []string{"LOGIN_URL is set, and WEB is off: nobody would be led there; unset it, or set WEB=on."}},
