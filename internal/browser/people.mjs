@@ -13,6 +13,19 @@ after(visits.close)
 
 const cookieOf = (user) => [{ name: 'session', value: tokenFor(user), url: API, httpOnly: true, sameSite: 'Lax' }]
 
+// signedOut has a page send one file, while another waits, when nobody is signed in any more.
+async function signedOut(page) {
+  await reads(page, 'Nothing here yet')
+  await line(page, 0.75 * MiB)
+  await choose(page, files['ferry.mp4'])
+  await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [2-9]\d %$/)
+  await page.getByRole('button', { name: 'Pause' }).first().click()
+  await page.context().clearCookies()
+  await page.getByRole('button', { name: 'Go on' }).first().click()
+  await page.getByRole('heading', { name: 'You are signed out' }).waitFor()
+  await drop(page, page.getByRole('alert'), files['logbook.pdf'])
+}
+
 describe('who is asking', () => {
   test('is known by the token in the address, which is taken out of it', async (t) => {
     const user = someone()
@@ -83,15 +96,7 @@ describe('who is asking', () => {
     const user = someone()
     const page = await visit(t, { cookies: cookieOf(user), refusals: / 401$/ })
     const seen = lead(page)
-    await reads(page, 'Nothing here yet')
-    await line(page, 0.75 * MiB)
-    await choose(page, files['ferry.mp4'])
-    await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [2-9]\d %$/)
-    await page.getByRole('button', { name: 'Pause' }).first().click()
-    await page.context().clearCookies()
-    await page.getByRole('button', { name: 'Go on' }).first().click()
-    await page.getByRole('heading', { name: 'You are signed out' }).waitFor()
-    await drop(page, page.getByRole('alert'), files['logbook.pdf'])
+    await signedOut(page)
     await accessible(page, 'signed out in the middle')
     await line(page, -1)
     const other = await page.context().newPage() // as the one in which somebody signs in
@@ -125,15 +130,7 @@ describe('who is asking', () => {
     const [ann, bob] = [someone('ann'), someone('bob')]
     const page = await visit(t, { cookies: cookieOf(ann), refusals: / 401$/ })
     const seen = lead(page)
-    await reads(page, 'Nothing here yet')
-    await line(page, 0.75 * MiB)
-    await choose(page, files['ferry.mp4'])
-    await reads(rowOf(page, 'ferry.mp4'), /^Coming in, [2-9]\d %$/)
-    await page.getByRole('button', { name: 'Pause' }).first().click()
-    await page.context().clearCookies()
-    await page.getByRole('button', { name: 'Go on' }).first().click()
-    await page.getByRole('heading', { name: 'You are signed out' }).waitFor()
-    await drop(page, page.getByRole('alert'), files['logbook.pdf'])
+    await signedOut(page)
     await line(page, -1)
     const other = await page.context().newPage()
     await other.goto(`${API}/#token=${tokenFor(bob)}`)
